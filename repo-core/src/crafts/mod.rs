@@ -1,0 +1,5 @@
+//! Floor 2, crafts: bytes in, bytes out. No I/O, no clock, no randomness, no async.
+
+pub mod chunker;
+pub mod compress;
+pub mod crypto;

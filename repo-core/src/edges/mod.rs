@@ -1,0 +1,8 @@
+//! Floor 4, edges: where the library meets the store, the processor, the engines and the clock. Async begins here.
+
+pub mod cpu;
+pub mod progress;
+pub mod source;
+pub mod store;
+pub mod system;
+pub mod target;

@@ -1,0 +1,255 @@
+//! Where dumps come from: the engine's side of a backup.
+//!
+//! An [`Engine`] opens streams at the [`Sink`], writes each to its end, and returns its [`Verdict`] when, and only when,
+//! the dump succeeded. The verdict comes before anything is committed: an engine that returns an error, or whose future
+//! is dropped, leaves no snapshot behind.
+
+use crate::words::error::{Error, Result};
+use crate::words::limits::{STREAM_NAME_BYTES_MAX, STREAMS_MAX, WINDOW_BYTES, WINDOWS_QUEUED_MAX};
+use async_trait::async_trait;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::mpsc;
+
+/// The driver for one kind of source.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Returns what kind of engine it is, in one lower-case word; stored with the snapshot.
+    fn kind(&self) -> &str;
+
+    /// Writes the dump into the sink and judges it.
+    ///
+    /// Must read its source to the end, and must return an error unless the source itself said that the dump succeeded.
+    /// Children must die when this future is dropped.
+    ///
+    /// # Errors
+    /// [`Error::DumpFailed`] with one line that says what failed; whatever the sink returned.
+    async fn dump(&self, sink: &Sink) -> Result<Verdict>;
+}
+
+/// What an engine says of a dump that succeeded. The default is a good dump with nothing to add.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why the dump is complete and yet looks odd; makes the snapshot suspicious.
+    pub suspicious: Vec<String>,
+    /// What is missing from the dump, by the user's leave; makes the snapshot partial.
+    pub missing: Vec<String>,
+    /// What the user should know and what does not lessen the snapshot.
+    pub warnings: Vec<String>,
+    /// What is worth recording: the command, versions, counts. Never a secret.
+    pub facts: BTreeMap<String, String>,
+}
+
+/// Takes the streams of one dump. Streams may be written one after another or side by side.
+pub struct Sink {
+    inner: Arc<SinkInner>,
+}
+
+struct SinkInner {
+    sender: mpsc::Sender<Piece>,
+    pool: WindowPool,
+    names: Mutex<HashSet<String>>,
+}
+
+/// Takes the bytes of one stream. Dropped without [`StreamWriter::finish`], the whole backup fails.
+pub struct StreamWriter {
+    inner: Arc<SinkInner>,
+    number: usize,
+    window: Window,
+}
+
+/// What travels from the sink to the pipeline.
+pub(crate) enum Piece {
+    /// Stream `number` begins.
+    Begin { number: usize, name: String },
+    /// The next bytes of a stream.
+    Bytes { number: usize, window: Window },
+    /// A stream is complete.
+    End { number: usize, facts: BTreeMap<String, String> },
+}
+
+impl Sink {
+    /// Creates a sink whose windows leave `headroom` bytes free in front, and the pipeline's end of it.
+    pub(crate) fn create(headroom: usize) -> (Sink, mpsc::Receiver<Piece>) {
+        let (sender, receiver) = mpsc::channel(WINDOWS_QUEUED_MAX);
+        let pool = WindowPool { headroom, free: Arc::default() };
+        (Sink { inner: Arc::new(SinkInner { sender, pool, names: Mutex::default() }) }, receiver)
+    }
+
+    /// Opens a stream. Its name is a relative path of at most 1,024 bytes without empty, `.` or `..` parts, control
+    /// characters or backslashes, so that it can become a file's name anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: such a name, or one that is taken, or too many streams. [`Error::Conflict`]: the backup has
+    /// already failed elsewhere.
+    pub async fn stream(&self, name: &str) -> Result<StreamWriter> {
+        check_stream_name(name)?;
+        let number = {
+            let mut names = self.inner.names.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if names.len() == STREAMS_MAX {
+                return Err(Error::Invalid(format!("a snapshot holds at most {STREAMS_MAX} streams")));
+            }
+            if !names.insert(name.to_owned()) {
+                return Err(Error::Invalid(format!("two streams are called {name:?}; give each a name of its own")));
+            }
+            names.len() - 1
+        };
+        self.inner.send(Piece::Begin { number, name: name.to_owned() }).await?;
+        Ok(StreamWriter { inner: Arc::clone(&self.inner), number, window: self.inner.pool.take() })
+    }
+}
+
+impl SinkInner {
+    async fn send(&self, piece: Piece) -> Result<()> {
+        let closed = |_| Error::Conflict("the repository has stopped taking this dump".to_owned());
+        self.sender.send(piece).await.map_err(closed)
+    }
+}
+
+impl StreamWriter {
+    /// Appends bytes. Waits while the repository is busy.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]: the backup has already failed elsewhere.
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let spare = self.spare();
+            let (now, later) = bytes.split_at(bytes.len().min(spare.len()));
+            spare[..now.len()].copy_from_slice(now);
+            self.advance(now.len()).await?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Returns room for the next bytes, never empty: read into it, then [`advance`](Self::advance). Saves a copy.
+    pub fn spare(&mut self) -> &mut [u8] {
+        &mut self.window.bytes[self.window.filled..]
+    }
+
+    /// Takes over the first `bytes_n` bytes of [`spare`](Self::spare). Waits while the repository is busy.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]: the backup has already failed elsewhere.
+    ///
+    /// # Panics
+    /// If there was less room.
+    pub async fn advance(&mut self, bytes_n: usize) -> Result<()> {
+        assert!(bytes_n <= self.window.bytes.len() - self.window.filled, "more was written than there was room for");
+        self.window.filled += bytes_n;
+        if self.window.filled == self.window.bytes.len() { self.flush().await } else { Ok(()) }
+    }
+
+    /// Appends everything that a reader gives, and returns how much that was.
+    ///
+    /// # Errors
+    /// [`Error::DumpFailed`]: the reader failed. [`Error::Conflict`]: the backup has already failed elsewhere.
+    pub async fn copy_from(&mut self, reader: &mut (impl AsyncRead + Unpin + ?Sized)) -> Result<u64> {
+        let mut bytes = 0;
+        loop {
+            let read = reader
+                .read(self.spare())
+                .await
+                .map_err(|error| Error::DumpFailed(format!("the dump cannot be read: {error}")))?;
+            if read == 0 {
+                return Ok(bytes);
+            }
+            bytes += read as u64;
+            self.advance(read).await?;
+        }
+    }
+
+    /// Ends the stream; `facts` are stored with it.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]: the backup has already failed elsewhere.
+    pub async fn finish(mut self, facts: BTreeMap<String, String>) -> Result<()> {
+        self.flush().await?;
+        self.inner.send(Piece::End { number: self.number, facts }).await
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let window = std::mem::replace(&mut self.window, self.inner.pool.take());
+        self.inner.send(Piece::Bytes { number: self.number, window }).await
+    }
+}
+
+/// Bytes of a stream under way, with room in front for what the chunker left over of the window before.
+pub(crate) struct Window {
+    bytes: Vec<u8>,
+    start: usize,
+    filled: usize,
+    pool: WindowPool,
+}
+
+/// Windows that are free again: 4 MiB are not allocated anew for every 4 MiB read.
+#[derive(Clone)]
+struct WindowPool {
+    headroom: usize,
+    free: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl WindowPool {
+    fn take(&self) -> Window {
+        let free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+        let bytes = free.unwrap_or_else(|| vec![0; self.headroom + WINDOW_BYTES]);
+        Window { bytes, start: self.headroom, filled: self.headroom, pool: self.clone() }
+    }
+}
+
+impl Window {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.filled]
+    }
+
+    /// Puts bytes in front of the others; they must fit into the headroom.
+    pub(crate) fn prepend(&mut self, front: &[u8]) {
+        let start = self.start.checked_sub(front.len()).expect("the chunker leaves less than the longest chunk");
+        self.bytes[start..self.start].copy_from_slice(front);
+        self.start = start;
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.pool.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(bytes);
+    }
+}
+
+/// Checks a stream's name; see [`Sink::stream`].
+///
+/// # Errors
+/// [`Error::Invalid`], with what is wrong and what is right.
+pub fn check_stream_name(name: &str) -> Result<()> {
+    let refuse = |why: &str| {
+        Err(Error::Invalid(format!("stream name {name:?} can't be: {why}; use a relative path like app.dump or db/app.sql")))
+    };
+    if name.is_empty() || name.len() > STREAM_NAME_BYTES_MAX {
+        return refuse("it must have 1 to 1024 bytes");
+    }
+    if name.chars().any(|c| c.is_control() || c == '\\') {
+        return refuse("it has a control character or a backslash");
+    }
+    if name.starts_with('/') || name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return refuse("it has an empty, \".\" or \"..\" part");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_names_that_could_leave_a_directory_are_refused() {
+        for good in ["app.dump", "db/app.sql", "…/x", "a b", "-", ".hidden", "a..b"] {
+            assert!(check_stream_name(good).is_ok(), "{good:?}");
+        }
+        let long = "a".repeat(1025);
+        for bad in ["", "/", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", "a\nb", "a\0b", "a\u{7f}", "C:\\x", &long] {
+            assert!(check_stream_name(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The store: the only file that talks to `object_store`.
+//!
+//! A small contract: read whole or in part, create if absent, overwrite (for session marks alone), delete, list. Every
+//! name is one of `format::names`. Errors say which object, and what to do where that is known.
+
+use crate::words::error::{Error, Result};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where a repository lies. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+    location: String,
+}
+
+/// An object and its length, as a listing gives them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Name of the object in the store.
+    pub name: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// How a create-if-absent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// The object is there now, with these bytes, by our doing.
+    Yes,
+    /// An object of that name was there before, with other bytes.
+    Taken,
+}
+
+impl Store {
+    /// Opens a directory as a store; it must exist. Every write is synced, the file and the directories that name it,
+    /// before it counts as done.
+    ///
+    /// # Errors
+    /// [`Error::NotARepository`]: there is no such directory.
+    pub fn local(path: impl AsRef<Path>) -> Result<Store> {
+        let location = path.as_ref().display().to_string();
+        let inner = LocalFileSystem::new_with_prefix(path.as_ref())
+            .map_err(|_| Error::NotARepository { location: location.clone() })?
+            .with_fsync(true);
+        Ok(Store { inner: Arc::new(inner), location })
+    }
+
+    /// Creates the directory of a new local store, with its parents, for nobody but its owner, and opens it.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: it cannot be created. [`Error::AlreadyExists`]: there is something in it, or it is no directory.
+    pub fn create_local(path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        let location = path.display().to_string();
+        let failed = |error: std::io::Error| {
+            let hint = io_hint(&error);
+            Error::Store { action: "cannot create", object: location.clone(), hint, source: Box::new(error) }
+        };
+        let taken = |why: &str| Error::AlreadyExists { location: location.clone(), why: why.to_owned() };
+        match std::fs::metadata(path) {
+            Ok(metadata) if !metadata.is_dir() => return Err(taken("is not a directory; name another place")),
+            Ok(_) if path.join(crate::format::names::CONFIG).exists() => {
+                return Err(taken("already holds a repository; use it, or name another place"));
+            }
+            Ok(_) if std::fs::read_dir(path).map_err(failed)?.next().is_some() => {
+                return Err(taken("is not empty; name an empty or new directory"));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let mut builder = std::fs::DirBuilder::new();
+                builder.recursive(true);
+                #[cfg(unix)]
+                std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+                builder.create(path).map_err(failed)?;
+            }
+        }
+        Store::local(path)
+    }
+
+    /// Creates an empty store in memory, for tests.
+    pub fn memory() -> Store {
+        Store::from_object_store(Arc::new(InMemory::new()), "memory://")
+    }
+
+    /// Opens a store of the caller's own; `location` is how messages name it.
+    ///
+    /// It must give read-after-write, list-after-write and create-if-absent (`PutMode::Create`).
+    pub fn from_object_store(inner: Arc<dyn ObjectStore>, location: impl Into<String>) -> Store {
+        Store { inner, location: location.into() }
+    }
+
+    /// Returns how messages name this store.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Reads a whole object of at most `bytes_max` bytes; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; [`Error::Damaged`] if it is longer.
+    pub async fn get(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>> {
+        let result = match self.inner.get(&path(name)).await {
+            Ok(result) => result,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed("cannot read", name, error)),
+        };
+        if result.meta.size > bytes_max as u64 {
+            return Err(Error::damaged(name, format!("it has {} bytes, more than {bytes_max}", result.meta.size)));
+        }
+        match result.bytes().await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed("cannot read", name, error)),
+        }
+    }
+
+    /// Reads a part of an object; `None` if there is no object of that name or it is shorter.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        let bytes_n = range.end - range.start;
+        match self.inner.get_range(&path(name), range.clone()).await {
+            Ok(bytes) if bytes.len() as u64 == bytes_n => Ok(Some(bytes)),
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(None),
+            // Stores differ in how they refuse a range beyond the end: ask for the length before believing in a failure.
+            Err(error) => match self.inner.head(&path(name)).await {
+                Ok(meta) if meta.size < range.end => Ok(None),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                _ => Err(failed("cannot read", name, error)),
+            },
+        }
+    }
+
+    /// Creates an object unless there is one of that name. A reply that got lost and was asked for again looks like
+    /// somebody else's object, so what is there is read back: equal bytes are ours.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created> {
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        match self.inner.put_opts(&path(name), PutPayload::from_bytes(bytes.clone()), options).await {
+            Ok(_) => Ok(Created::Yes),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                let there = self.get(name, bytes.len().max(1)).await;
+                Ok(if there.is_ok_and(|there| there == Some(bytes)) { Created::Yes } else { Created::Taken })
+            }
+            Err(error) => Err(failed("cannot write", name, error)),
+        }
+    }
+
+    /// Creates an object named by its content. If one is there, and as long, it is the same.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; [`Error::Damaged`] if one is there with another length.
+    pub async fn create_content_addressed(&self, name: &str, bytes: Bytes) -> Result<()> {
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        let bytes_n = bytes.len() as u64;
+        match self.inner.put_opts(&path(name), PutPayload::from_bytes(bytes), options).await {
+            Ok(_) => Ok(()),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                let there = self.inner.head(&path(name)).await.map_err(|error| failed("cannot read", name, error))?;
+                if there.size == bytes_n {
+                    return Ok(());
+                }
+                Err(Error::damaged(name, format!("it has {} bytes, and {bytes_n} belong there", there.size)))
+            }
+            Err(error) => Err(failed("cannot write", name, error)),
+        }
+    }
+
+    /// Writes an object whether or not there is one: only for a session's own mark.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn overwrite(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.inner
+            .put(&path(name), PutPayload::from_bytes(bytes))
+            .await
+            .map(drop)
+            .map_err(|error| failed("cannot write", name, error))
+    }
+
+    /// Deletes an object; it may be gone already.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        match self.inner.delete(&path(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed("cannot delete", name, error)),
+        }
+    }
+
+    /// Lists the objects below a prefix, sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let mut listed: Vec<Listed> = self
+            .inner
+            .list(Some(&path(prefix)))
+            .map_ok(|meta| Listed { name: meta.location.to_string(), bytes: meta.size })
+            .boxed()
+            .try_collect()
+            .await
+            .map_err(|error| failed("cannot list", prefix, error))?;
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+}
+
+fn path(name: &str) -> ObjectPath {
+    ObjectPath::from(name)
+}
+
+fn failed(action: &'static str, object: &str, error: object_store::Error) -> Error {
+    let hint = find_io_error(&error).and_then(io_hint);
+    Error::Store { action, object: object.to_owned(), hint, source: Box::new(error) }
+}
+
+fn find_io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// What to do about an error of the file system.
+fn io_hint(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind;
+    let hint = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk is full: free some space and run it again; nothing that was committed is harmed"
+        }
+        ErrorKind::ReadOnlyFilesystem => "the file system is read-only: mount it for writing and run it again",
+        ErrorKind::PermissionDenied => "the permissions do not allow it: run it as the repository's owner",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}

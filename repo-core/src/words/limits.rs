@@ -1,0 +1,103 @@
+//! Every bound of the library, in one place. Queues, windows, buffers and what a stored object may claim about itself.
+//!
+//! Peak memory of a backup is the sum of [`BACKUP_BYTES_MAX`]'s parts plus the index (at most 48 bytes a chunk);
+//! of a restore, [`RESTORE_BYTES_MAX`] plus the index.
+
+/// One kibibyte.
+pub const KIB: usize = 1024;
+/// One mebibyte.
+pub const MIB: usize = 1024 * KIB;
+
+/// Plaintext that is compressed together in one blob, at most, in bytes; a single larger chunk makes a blob alone.
+pub const BLOB_PLAIN_BYTES_TARGET: usize = MIB;
+/// Plaintext of one blob that a reader accepts, at most: the largest chunk that chunker parameters may allow.
+pub const BLOB_PLAIN_BYTES_MAX: usize = CHUNK_BYTES_MAX;
+/// Chunks in one blob, at most.
+pub const BLOB_CHUNKS_MAX: usize = 4096;
+/// Bases of one blob, at most.
+pub const BLOB_BASES_MAX: usize = 64;
+/// Length of the chain of blobs that must be decoded to decode one, at most (0 = stored whole).
+pub const DELTA_DEPTH_MAX: u8 = 8;
+
+/// Largest chunk that a chunker's parameters may allow, in bytes.
+pub const CHUNK_BYTES_MAX: usize = 16 * MIB;
+
+/// A data pack is full when the next blob would take it past this many bytes.
+pub const DATA_PACK_BYTES_TARGET: usize = 32 * MIB;
+/// A meta pack is full when the next blob would take it past this many bytes.
+pub const META_PACK_BYTES_TARGET: usize = 4 * MIB;
+/// Largest pack that a reader accepts, in bytes.
+pub const PACK_BYTES_MAX: usize = 256 * MIB;
+/// A pack's length is padded to a multiple of at most this many bytes (see FORMAT.md, "Padding").
+pub const PAD_BYTES_MAX: u64 = 64 * KIB as u64;
+/// What is read from a pack's end to find its trailer in one request, in bytes.
+pub const PACK_TAIL_READ_BYTES: u64 = 128 * KIB as u64;
+
+/// An index fragment is written when it lists this many chunks.
+pub const FRAGMENT_CHUNKS_TARGET: usize = 128 * 1024;
+/// Largest index fragment that a reader accepts, in bytes.
+pub const FRAGMENT_BYTES_MAX: usize = 64 * MIB;
+/// Largest small object (config, key slot, snapshot, session, fence, merge, tombstone) that a reader accepts, in bytes.
+pub const RECORD_BYTES_MAX: usize = 16 * MIB;
+
+/// Entries of a manifest node, at least, unless it is the last of its level.
+pub const NODE_ENTRIES_MIN: usize = 64;
+/// A node ends after an entry whose id is 0 modulo this number, so nodes have about `min + this` entries.
+pub const NODE_ENTRIES_MEAN: u64 = 256;
+/// Entries of a manifest node, at most.
+pub const NODE_ENTRIES_MAX: usize = 1024;
+/// Levels of a manifest tree, at most (leaves are level 0): 64^8 chunks are enough for anybody.
+pub const NODE_LEVEL_MAX: u8 = 8;
+
+/// Streams of one snapshot, at most.
+pub const STREAMS_MAX: usize = 100_000;
+/// Length of a stream's name, at most, in bytes.
+pub const STREAM_NAME_BYTES_MAX: usize = 1024;
+/// Length of a tag's key or value, a source's or a host's name, at most, in bytes.
+pub const LABEL_BYTES_MAX: usize = 1024;
+
+/// Bytes of one window: what goes to the processor in one piece.
+pub const WINDOW_BYTES: usize = 4 * MIB;
+/// Windows that wait between two stages of a backup, at most.
+pub const WINDOWS_QUEUED_MAX: usize = 1;
+/// Blobs that are compressed side by side in one window, at most.
+pub const BLOBS_PER_WINDOW: usize = 8;
+/// Packs on their way to the store at once, at most, for each kind of pack.
+pub const UPLOADS_MAX: usize = 2;
+/// Index fragments, small objects or pack trailers on their way from the store at once, at most.
+pub const READS_MAX: usize = 16;
+/// Memory of a backup without the index, at most: windows (being filled, queued, cut, hashed, gathered, compressed) and
+/// packs (open, verified, on their way; of both kinds).
+pub const BACKUP_BYTES_MAX: usize = 12 * WINDOW_BYTES
+    + 4 * BLOBS_PER_WINDOW * MIB
+    + (2 + UPLOADS_MAX) * (DATA_PACK_BYTES_TARGET + META_PACK_BYTES_TARGET);
+
+/// Plaintext of all blobs that one window of a restore decodes, at most, unless one blob alone is larger.
+pub const RESTORE_WINDOW_BYTES: usize = 16 * MIB;
+/// Windows of a restore that are fetched ahead of the one being written, at most.
+pub const RESTORE_WINDOWS_AHEAD: usize = 2;
+/// Two ranges of one pack are read in one request if at most this many bytes lie between them.
+pub const COALESCE_GAP_BYTES: u64 = 128 * KIB as u64;
+/// One ranged read of a restore, at most, in bytes, unless one blob alone is larger.
+pub const COALESCED_BYTES_MAX: u64 = 8 * MIB as u64;
+/// Memory of a restore without the index, at most: sealed and plain bytes of every window under way.
+pub const RESTORE_BYTES_MAX: usize = (RESTORE_WINDOWS_AHEAD + 2) * 3 * RESTORE_WINDOW_BYTES;
+
+/// Memory that a key slot's Argon2id may ask for, at most, in KiB.
+pub const ARGON2_MEMORY_KIB_MAX: u32 = 4 * MIB as u32;
+/// Passes that a key slot's Argon2id may ask for, at most.
+pub const ARGON2_PASSES_MAX: u32 = 64;
+/// Lanes that a key slot's Argon2id may ask for, at most.
+pub const ARGON2_LANES_MAX: u32 = 64;
+/// Key epochs of a repository, at most.
+pub const EPOCHS_MAX: usize = 1024;
+
+/// A session rewrites its object after this many bytes of input, so that others see it alive.
+pub const SESSION_REFRESH_BYTES: u64 = 1024 * MIB as u64;
+/// A backup whose size is below this share of the previous one of its source, in per cent, is suspicious.
+pub const SHRUNK_PERCENT: u64 = 50;
+
+const _: () = assert!(BLOB_PLAIN_BYTES_TARGET <= BLOB_PLAIN_BYTES_MAX);
+const _: () = assert!(DATA_PACK_BYTES_TARGET + 2 * CHUNK_BYTES_MAX < PACK_BYTES_MAX);
+const _: () = assert!(NODE_ENTRIES_MIN < NODE_ENTRIES_MAX);
+const _: () = assert!(NODE_ENTRIES_MEAN.is_power_of_two());
