@@ -4,6 +4,7 @@ use crate::gates::Watch;
 use crate::intake::Intake;
 use crate::redact::redact_text;
 use dedump_core::words::error::{Error, Result};
+#[cfg(target_os = "linux")]
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -210,20 +211,25 @@ impl Drop for Group {
 }
 
 /// Enlarges a pipe where the system allows it; a smaller one is slower, not worse.
+#[cfg(target_os = "linux")]
 pub(crate) fn enlarge_pipe(pipe: impl AsFd) {
-    #[cfg(target_os = "linux")]
     let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as i32));
-    #[cfg(not(target_os = "linux"))]
-    let _ = pipe;
 }
 
 /// Returns how much a pipe holds at most, in bytes.
+#[cfg(target_os = "linux")]
 fn pipe_bytes(pipe: impl AsFd) -> usize {
-    #[cfg(target_os = "linux")]
-    let size = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());
-    #[cfg(not(target_os = "linux"))]
-    let size = None::<usize>.filter(|_| pipe.as_fd().try_clone_to_owned().is_ok());
-    size.unwrap_or(PIPE_BYTES)
+    fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok().and_then(|bytes_n| usize::try_from(bytes_n).ok()).unwrap_or(PIPE_BYTES)
+}
+
+/// Leaves a pipe as it is.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn enlarge_pipe(_: impl AsFd) {}
+
+/// Returns more than a pipe holds elsewhere.
+#[cfg(not(target_os = "linux"))]
+fn pipe_bytes(_: impl AsFd) -> usize {
+    PIPE_BYTES
 }
 
 fn cannot_read(error: io::Error) -> Error {

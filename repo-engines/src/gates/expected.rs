@@ -68,9 +68,7 @@ fn pg_format(arguments: &[OsString]) -> Option<char> {
             arguments.next()?.into_owned()
         } else if let Some(value) = argument.strip_prefix("-F").or_else(|| argument.strip_prefix("--format=")) {
             value.to_owned()
-        } else if argument.starts_with("--f") && !argument.starts_with("--file") && !argument.starts_with("--filter") {
-            return None;
-        } else if !argument.starts_with("--") && argument.starts_with('-') && argument.contains('F') {
+        } else if may_hide_format(&argument) {
             return None;
         } else {
             continue;
@@ -85,6 +83,14 @@ fn pg_format(arguments: &[OsString]) -> Option<char> {
         }
     }
     Some(named.unwrap_or('p'))
+}
+
+/// Returns whether the argument may be an abbreviated `--format`, or a cluster of options with an `F` in it.
+fn may_hide_format(argument: &str) -> bool {
+    match argument.strip_prefix("--") {
+        Some(name) => name.starts_with('f') && !name.starts_with("file") && !name.starts_with("filter"),
+        None => argument.starts_with('-') && argument.contains('F'),
+    }
 }
 
 #[cfg(test)]

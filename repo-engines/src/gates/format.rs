@@ -112,7 +112,7 @@ impl Format {
 
     /// Returns what the user should know of a dump in this format.
     pub(super) fn warnings(self) -> Vec<String> {
-        let known = match self {
+        let warning = match self {
             Format::PgArchive { compression: Some(algorithm), .. } => format!(
                 "the archive is already compressed ({algorithm}), so that hardly anything of it can be deduplicated; add -Z0 \
                  to pg_dump: dedump compresses itself"
@@ -127,7 +127,7 @@ impl Format {
             ),
             _ => return Vec::new(),
         };
-        vec![known]
+        vec![warning]
     }
 }
 
@@ -150,12 +150,10 @@ impl fmt::Display for Format {
 /// Recognises OpenPGP's packets 1 and 3 (a session key, public-key or symmetric) by tag, plausible length and version
 /// (RFC 9580, §4.2 and §5).
 fn is_gpg_binary(head: &[u8]) -> bool {
-    match *head {
-        [0x8c, 1..=200, 4..=6, ..] | [0xc3, 1..=191, 4..=6, ..] => true,
-        [0x85, 0..=8, _, 3 | 6, ..] | [0x84, _, 3 | 6, ..] | [0xc1, 1..=191, 3 | 6, ..] => true,
-        [0xc1, 192..=223, _, 3 | 6, ..] => true,
-        _ => false,
-    }
+    // Symmetric (3), then public-key (1), with old and new length encodings.
+    matches!(*head, [0x8c, 1..=200, 4..=6, ..] | [0xc3, 1..=191, 4..=6, ..])
+        || matches!(*head, [0x84, _, 3 | 6, ..] | [0x85, 0..=8, _, 3 | 6, ..])
+        || matches!(*head, [0xc1, 1..=191, 3 | 6, ..] | [0xc1, 192..=223, _, 3 | 6, ..])
 }
 
 #[cfg(test)]
