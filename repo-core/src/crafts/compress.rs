@@ -61,11 +61,7 @@ impl Compressor {
     pub fn compress(&mut self, plain: &[u8]) -> Result<(Encoding, Vec<u8>)> {
         let frame =
             self.0.compress(plain).map_err(|error| Error::System(format!("zstd cannot compress a blob: {error}")))?;
-        if frame.len() < plain.len() {
-            Ok((Encoding::Zstd, frame))
-        } else {
-            Ok((Encoding::Stored, plain.to_vec()))
-        }
+        if frame.len() < plain.len() { Ok((Encoding::Zstd, frame)) } else { Ok((Encoding::Stored, plain.to_vec())) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::words::error::{Error, Result};
 use futures::channel::oneshot;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -23,11 +24,6 @@ impl Cpu {
         Ok(Cpu(Arc::new(pool)))
     }
 
-    /// Returns the number of threads.
-    pub fn threads_n(&self) -> usize {
-        self.0.current_num_threads()
-    }
-
     /// Runs a window of work on the pool. If the caller goes away, the work ends on its own and its result is dropped;
     /// if the work panics, the caller does.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -41,4 +37,23 @@ impl Cpu {
             Err(panic) => resume_unwind(panic),
         }
     }
+}
+
+/// Does the same to each item, side by side; the results keep the items' order. Only for work inside [`Cpu::run`].
+pub fn map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    items.into_par_iter().map(work).collect()
+}
+
+/// As [`map`], with something that is costly to make and that each thread makes for itself.
+pub fn map_with<T: Send, S: Send, R: Send>(
+    items: Vec<T>,
+    make: impl Fn() -> S + Sync + Send,
+    work: impl Fn(&mut S, T) -> R + Sync + Send,
+) -> Vec<R> {
+    items.into_par_iter().map_init(make, work).collect()
+}
+
+/// Does two things side by side. Only for work inside [`Cpu::run`].
+pub fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
+    rayon::join(a, b)
 }

@@ -218,13 +218,43 @@ impl Drop for Window {
     }
 }
 
+/// Backs up one stream from a reader, whatever it holds. It has no verdict of its own: the end of the reader is the end
+/// of the dump, so use it where a failure shows up as a read error.
+pub struct ReaderEngine<R> {
+    stream_name: String,
+    reader: tokio::sync::Mutex<R>,
+}
+
+impl<R: AsyncRead + Send + Unpin> ReaderEngine<R> {
+    /// Creates the engine of a stream with this name.
+    pub fn new(stream_name: impl Into<String>, reader: R) -> Self {
+        ReaderEngine { stream_name: stream_name.into(), reader: tokio::sync::Mutex::new(reader) }
+    }
+}
+
+#[async_trait]
+impl<R: AsyncRead + Send + Unpin> Engine for ReaderEngine<R> {
+    fn kind(&self) -> &str {
+        "reader"
+    }
+
+    async fn dump(&self, sink: &Sink) -> Result<Verdict> {
+        let mut stream = sink.stream(&self.stream_name).await?;
+        stream.copy_from(&mut *self.reader.lock().await).await?;
+        stream.finish(BTreeMap::new()).await?;
+        Ok(Verdict::default())
+    }
+}
+
 /// Checks a stream's name; see [`Sink::stream`].
 ///
 /// # Errors
 /// [`Error::Invalid`], with what is wrong and what is right.
 pub fn check_stream_name(name: &str) -> Result<()> {
     let refuse = |why: &str| {
-        Err(Error::Invalid(format!("stream name {name:?} can't be: {why}; use a relative path like app.dump or db/app.sql")))
+        Err(Error::Invalid(format!(
+            "stream name {name:?} can't be: {why}; use a relative path like app.dump or db/app.sql"
+        )))
     };
     if name.is_empty() || name.len() > STREAM_NAME_BYTES_MAX {
         return refuse("it must have 1 to 1024 bytes");
@@ -248,7 +278,9 @@ mod tests {
             assert!(check_stream_name(good).is_ok(), "{good:?}");
         }
         let long = "a".repeat(1025);
-        for bad in ["", "/", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", "a\nb", "a\0b", "a\u{7f}", "C:\\x", &long] {
+        for bad in
+            ["", "/", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", "a\nb", "a\0b", "a\u{7f}", "C:\\x", &long]
+        {
             assert!(check_stream_name(bad).is_err(), "{bad:?}");
         }
     }

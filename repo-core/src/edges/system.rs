@@ -9,8 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// [`Error::System`]: it has none to give.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::System(format!("the system gave no random bytes: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| Error::System(format!("the system gave no random bytes: {error}")))?;
     Ok(bytes)
 }
 

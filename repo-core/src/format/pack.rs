@@ -114,11 +114,7 @@ impl PackWriter {
 
     /// Returns the length that the pack would have, before padding, with one more blob of this encoded length.
     pub fn bytes_with(&self, encoded_bytes: usize) -> usize {
-        self.bytes.len()
-            + encoded_bytes
-            + contents::encoded_bytes_n(&self.blobs)
-            + 2 * TAG_BYTES
-            + TAIL_BYTES
+        self.bytes.len() + encoded_bytes + contents::encoded_bytes_n(&self.blobs) + 2 * TAG_BYTES + TAIL_BYTES
     }
 
     /// Seals a blob into the pack.
@@ -219,10 +215,8 @@ impl PackOpener {
     /// [`Error::Damaged`]: not the trailer that was sealed, or one that does not fit the pack.
     pub fn open_trailer(&self, sealed: &[u8]) -> Result<PackContents> {
         let damaged = |why: String| Error::damaged(&self.name, format!("its trailer: {why}"));
-        let plain = self
-            .cipher
-            .open(Domain::Trailer, 0, sealed)
-            .ok_or_else(|| damaged("the seal is broken".to_owned()))?;
+        let plain =
+            self.cipher.open(Domain::Trailer, 0, sealed).ok_or_else(|| damaged("the seal is broken".to_owned()))?;
         let mut cursor = Cursor::new(&plain);
         let blobs = contents::decode(&mut cursor).map_err(damaged)?;
         cursor.end_padded().map_err(damaged)?;

@@ -92,8 +92,8 @@ pub const ARGON2_LANES_MAX: u32 = 64;
 /// Key epochs of a repository, at most.
 pub const EPOCHS_MAX: usize = 1024;
 
-/// A session rewrites its object after this many bytes of input, so that others see it alive.
-pub const SESSION_REFRESH_BYTES: u64 = 1024 * MIB as u64;
+/// A session rewrites its mark this often, in seconds, so that others see it alive.
+pub const SESSION_REFRESH_SECS: u64 = 60;
 /// A backup whose size is below this share of the previous one of its source, in per cent, is suspicious.
 pub const SHRUNK_PERCENT: u64 = 50;
 
@@ -101,3 +101,7 @@ const _: () = assert!(BLOB_PLAIN_BYTES_TARGET <= BLOB_PLAIN_BYTES_MAX);
 const _: () = assert!(DATA_PACK_BYTES_TARGET + 2 * CHUNK_BYTES_MAX < PACK_BYTES_MAX);
 const _: () = assert!(NODE_ENTRIES_MIN < NODE_ENTRIES_MAX);
 const _: () = assert!(NODE_ENTRIES_MEAN.is_power_of_two());
+/// Blobs of manifest nodes that a reader keeps decoded, at most.
+pub const NODE_BLOBS_CACHED_MAX: usize = 16;
+/// Packs that a check reads and holds at once, at most.
+pub const CHECK_PACKS_MAX: usize = 3;

@@ -56,8 +56,7 @@ impl SlotKeys {
     pub fn from_passphrase(passphrase: &[u8], params: Argon2Params, salt: &[u8; 32]) -> Result<Self> {
         let refuse = || Error::Invalid(format!("Argon2id parameters {params:?} are out of bounds"));
         let checked = params.checked().ok_or_else(refuse)?;
-        let params =
-            Params::new(checked.memory_kib, checked.passes, checked.lanes, Some(32)).map_err(|_| refuse())?;
+        let params = Params::new(checked.memory_kib, checked.passes, checked.lanes, Some(32)).map_err(|_| refuse())?;
         let mut output = Zeroizing::new([0; 32]);
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password_into(passphrase, salt, output.as_mut())

@@ -1,0 +1,229 @@
+//! Backs up what an engine dumps. Commits last, and only what the engine vouches for.
+
+use super::pipeline::{self, Outcome, Plan};
+use crate::crafts::chunker::{Chunker, ChunkerParams};
+use crate::edges::progress::Progress;
+use crate::edges::source::{Engine, Sink, Verdict};
+use crate::edges::system::now_ms;
+use crate::format::names::SNAPSHOTS;
+use crate::format::snapshot::{Quality, SnapshotRecord, Totals};
+use crate::state::loader;
+use crate::state::repository::{PROGRAM, Repository};
+use crate::state::session::Session;
+use crate::state::snapshots::{self, Snapshot};
+use crate::words::error::{Error, Result};
+use crate::words::id::SnapshotId;
+use crate::words::limits::{LABEL_BYTES_MAX, SESSION_REFRESH_SECS, SHRUNK_PERCENT};
+use futures::future::{self, Either};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How a backup is made.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    /// What is dumped: the snapshots of one source follow one another.
+    pub source: String,
+    /// The host that is backed up.
+    pub host: String,
+    /// Labels for the snapshot.
+    pub tags: BTreeMap<String, String>,
+    /// How streams are cut; `None` stands for the repository's own parameters, which is what deduplicates.
+    pub chunker: Option<ChunkerParams>,
+    /// zstd's level, from -7 to 19.
+    pub compression_level: i32,
+    /// A backup smaller than this share of the one before, in per cent, is kept and marked suspicious; 0 asks nothing.
+    pub shrunk_percent: u64,
+}
+
+impl BackupOptions {
+    /// Returns the options for this source on this host, the rest at safe defaults.
+    pub fn new(source: impl Into<String>, host: impl Into<String>) -> Self {
+        BackupOptions {
+            source: source.into(),
+            host: host.into(),
+            tags: BTreeMap::new(),
+            chunker: None,
+            compression_level: 3,
+            shrunk_percent: SHRUNK_PERCENT,
+        }
+    }
+}
+
+/// What a backup did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupReport {
+    /// The snapshot that was committed.
+    pub snapshot: Snapshot,
+    /// What was wrong in the repository and did not hinder the backup; `check` says more.
+    pub problems: Vec<String>,
+}
+
+/// Dumps the engine's streams into the repository and commits them as one snapshot.
+///
+/// Must run inside a tokio runtime with its timer on. Dropping the future cancels: nothing is committed, the engine's
+/// future is dropped with it, and what was uploaded waits to be used by the next backup or removed by a prune.
+/// Memory is bounded by [`limits::BACKUP_BYTES_MAX`](crate::words::limits::BACKUP_BYTES_MAX) plus the index.
+///
+/// # Errors
+/// [`Error::DumpFailed`]: the engine's own verdict. [`Error::Store`]: the store failed while the dump ran.
+/// [`Error::Conflict`]: another process took this one for dead. [`Error::Invalid`]: impossible options. In every case
+/// nothing was committed.
+pub async fn backup(
+    repository: &Repository,
+    engine: &dyn Engine,
+    options: &BackupOptions,
+    progress: &dyn Progress,
+) -> Result<BackupReport> {
+    check_options(options)?;
+    let params = options.chunker.unwrap_or(repository.config().chunker);
+    let chunker = Arc::new(Chunker::new(params, &repository.keys.gear().0)?);
+    let mut session = Session::start(repository, "backup", &options.host, &options.source).await?;
+    let id = session.id();
+    let bytes_done = AtomicU64::new(0);
+    let work = dump(repository, engine, options, progress, (id, chunker, &bytes_done));
+    let (verdict, outcome, parent, problems) = match refreshing(&mut session, &bytes_done, work).await {
+        Ok(done) => done,
+        Err(error) => {
+            session.abandon().await;
+            return Err(error);
+        }
+    };
+    let record = record(engine, options, session.started_ms(), verdict, outcome, parent.as_ref());
+    session.commit(SNAPSHOTS, &record).await?;
+    Ok(BackupReport { snapshot: Snapshot { id, record }, problems })
+}
+
+type Dumped = (Verdict, Outcome, Option<Snapshot>, Vec<String>);
+
+async fn dump(
+    repository: &Repository,
+    engine: &dyn Engine,
+    options: &BackupOptions,
+    progress: &dyn Progress,
+    (session, chunker, bytes_done): (SnapshotId, Arc<Chunker>, &AtomicU64),
+) -> Result<Dumped> {
+    let snapshots = snapshots::load(repository).await?;
+    let loaded = loader::load(repository).await?;
+    let mut problems: Vec<String> = snapshots.unreadable.iter().map(|(_, error)| error.to_string()).collect();
+    problems.extend(loaded.problems.iter().map(Error::to_string));
+    let lost_n = loaded.lost.packs().len();
+    if lost_n > 0 {
+        problems.push(format!("{lost_n} packs are missing; what they held is stored again where this backup has it"));
+    }
+    let parent = parent(&snapshots.standing, options).cloned();
+
+    let (sink, pieces) = Sink::create(chunker.params().max_bytes as usize);
+    let level = options.compression_level;
+    let plan = Plan { repository, progress, chunker, level, session, bytes_done };
+    let engine = async move {
+        let verdict = engine.dump(&sink).await;
+        // The pipeline ends when the last writer and the sink are gone.
+        drop(sink);
+        verdict
+    };
+    let (verdict, outcome) = future::try_join(engine, pipeline::run(plan, pieces, loaded.index)).await?;
+    if outcome.streams.is_empty() {
+        return Err(Error::DumpFailed("the dump has no streams; nothing was stored".to_owned()));
+    }
+    Ok((verdict, outcome, parent, problems))
+}
+
+/// The newest snapshot of the same source on the same host, or else of the same source.
+fn parent<'a>(standing: &'a [Snapshot], options: &BackupOptions) -> Option<&'a Snapshot> {
+    let same_source = || standing.iter().rev().filter(|snapshot| snapshot.record.source == options.source);
+    same_source().find(|snapshot| snapshot.record.host == options.host).or_else(|| same_source().next())
+}
+
+fn record(
+    engine: &dyn Engine,
+    options: &BackupOptions,
+    started_ms: i64,
+    verdict: Verdict,
+    outcome: Outcome,
+    parent: Option<&Snapshot>,
+) -> SnapshotRecord {
+    let bytes = outcome.streams.iter().map(|stream| stream.bytes).sum();
+    let mut suspicious = verdict.suspicious;
+    suspicious.extend(shrunk(bytes, parent, options.shrunk_percent));
+    let quality = match (verdict.missing.is_empty(), suspicious.is_empty()) {
+        (false, _) => Quality::Partial,
+        (true, false) => Quality::Suspicious,
+        (true, true) => Quality::Good,
+    };
+    let mut facts = verdict.facts;
+    facts.insert("engine".to_owned(), engine.kind().to_owned());
+    SnapshotRecord {
+        started_ms,
+        ended_ms: now_ms(),
+        host: options.host.clone(),
+        source: options.source.clone(),
+        tags: options.tags.clone(),
+        program: PROGRAM.to_owned(),
+        quality,
+        reasons: verdict.missing.into_iter().chain(suspicious).collect(),
+        warnings: verdict.warnings,
+        facts,
+        parent: parent.map(|snapshot| snapshot.id),
+        origin: None,
+        totals: Totals {
+            bytes,
+            chunks_n: outcome.streams.iter().map(|stream| stream.chunks_n).sum(),
+            chunks_new_n: outcome.chunks_new_n,
+            bytes_new: outcome.bytes_new,
+            nodes_new_n: outcome.nodes_new_n,
+            bytes_added: outcome.bytes_added,
+        },
+        streams: outcome.streams,
+        fragments_n: outcome.fragments_n,
+    }
+}
+
+fn shrunk(bytes: u64, parent: Option<&Snapshot>, percent: u64) -> Option<String> {
+    let parent = parent?;
+    let before = parent.record.totals.bytes;
+    let is_shrunk = u128::from(bytes) * 100 < u128::from(before) * u128::from(percent);
+    is_shrunk.then(|| {
+        format!(
+            "it has {bytes} bytes, less than {percent} % of the {before} of the snapshot before, {}",
+            parent.id.short()
+        )
+    })
+}
+
+fn check_options(options: &BackupOptions) -> Result<()> {
+    let labels = options.tags.iter().flat_map(|(key, value)| [("tag", key), ("tag", value)]);
+    let named = [("source", &options.source), ("host", &options.host)];
+    for (what, text) in named.into_iter().chain(labels) {
+        if text.len() > LABEL_BYTES_MAX || text.chars().any(char::is_control) {
+            return Err(Error::Invalid(format!(
+                "{what} {text:?} can't be: at most {LABEL_BYTES_MAX} bytes, without control characters"
+            )));
+        }
+    }
+    if options.source.is_empty() || options.tags.keys().any(String::is_empty) {
+        return Err(Error::Invalid("a source or a tag's key is empty; give it a name".to_owned()));
+    }
+    if !(-7..=19).contains(&options.compression_level) {
+        let level = options.compression_level;
+        return Err(Error::Invalid(format!("compression level {level} can't be: from -7 to 19")));
+    }
+    Ok(())
+}
+
+/// Rewrites the session's mark now and then while work goes on.
+async fn refreshing<T>(session: &mut Session, bytes_done: &AtomicU64, work: impl Future<Output = T>) -> T {
+    let refresh = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(SESSION_REFRESH_SECS)).await;
+            // A mark that could not be rewritten makes us look older than we are: at worst we are fenced, which the
+            // commit finds out. It is no reason to throw away hours of dumping.
+            let _ = session.refresh(bytes_done.load(Ordering::Relaxed)).await;
+        }
+    };
+    match future::select(std::pin::pin!(work), std::pin::pin!(refresh)).await {
+        Either::Left((output, _)) => output,
+        Either::Right((never, _)) => never,
+    }
+}

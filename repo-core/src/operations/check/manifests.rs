@@ -1,0 +1,121 @@
+//! The snapshots: every manifest is walked down to its chunks, and no node is opened twice.
+
+use super::packs::DamagedChunks;
+use super::{FindingKind, Findings};
+use crate::format::names;
+use crate::format::node::{ChildEntry, LeafEntry, Node};
+use crate::state::fetch::Fetcher;
+use crate::state::index::Index;
+use crate::state::manifest::read_node;
+use crate::state::snapshots::Snapshot;
+use crate::words::error::{Error, Result};
+use crate::words::id::ChunkId;
+use std::collections::{HashMap, HashSet};
+
+/// A walk over manifests that share nodes.
+pub(super) struct Walk<'a> {
+    fetcher: &'a Fetcher,
+    /// What packs that are gone held.
+    lost: &'a Index,
+    damaged: &'a DamagedChunks,
+    findings: &'a mut Findings,
+    /// What is wrong below a node that was opened; nothing for most.
+    nodes: HashMap<ChunkId, Vec<Cause>>,
+    chunks: HashSet<ChunkId>,
+}
+
+/// A finding, by which it is known.
+type Cause = (FindingKind, String);
+
+/// Below one node, causes beyond so many are not told apart: the snapshot is hurt, and the findings have them all.
+const CAUSES_MAX: usize = 100;
+
+impl<'a> Walk<'a> {
+    pub(super) fn create(
+        fetcher: &'a Fetcher,
+        lost: &'a Index,
+        damaged: &'a DamagedChunks,
+        findings: &'a mut Findings,
+    ) -> Self {
+        Walk { fetcher, lost, damaged, findings, nodes: HashMap::new(), chunks: HashSet::new() }
+    }
+
+    /// Returns how many different nodes were opened and chunks were met.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        (self.nodes.len() as u64, self.chunks.len() as u64)
+    }
+
+    pub(super) async fn snapshot(&mut self, snapshot: &Snapshot) -> Result<()> {
+        for stream in &snapshot.record.streams {
+            let root = ChildEntry { id: stream.root, bytes: stream.bytes, chunks_n: stream.chunks_n };
+            for (kind, object) in self.node(root, stream.root_level).await? {
+                self.findings.hurts(kind, &object, snapshot.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what is wrong below a node. The recursion is as deep as the tree: 9 levels at most.
+    async fn node(&mut self, child: ChildEntry, level: u8) -> Result<Vec<Cause>> {
+        if let Some(causes) = self.nodes.get(&child.id) {
+            return Ok(causes.clone());
+        }
+        let mut causes = match read_node(self.fetcher, &child, level).await {
+            Ok(Node::Leaf { entries, .. }) => self.leaf(&entries).await?,
+            Ok(Node::Inner { children, .. }) => {
+                let mut causes = Vec::new();
+                for child in children {
+                    causes.extend(Box::pin(self.node(child, level - 1)).await?);
+                }
+                causes
+            }
+            Err(error) => vec![self.blame(&child.id, "node", error)?],
+        };
+        causes.sort();
+        causes.dedup();
+        causes.truncate(CAUSES_MAX);
+        self.nodes.insert(child.id, causes.clone());
+        Ok(causes)
+    }
+
+    async fn leaf(&mut self, entries: &[LeafEntry]) -> Result<Vec<Cause>> {
+        let mut causes = Vec::new();
+        for entry in entries {
+            self.chunks.insert(entry.id);
+            if let Some(pack) = self.damaged.get(&entry.id) {
+                causes.push((FindingKind::PackDamaged, pack.clone()));
+                continue;
+            }
+            match self.fetcher.locate(&entry.id, "chunk").await {
+                Ok(location) if location.plain_bytes == entry.plain_bytes => {}
+                Ok(location) => {
+                    let object = format!("chunk {}", entry.id.short());
+                    let why = format!("it has {} bytes, and {} in a manifest", location.plain_bytes, entry.plain_bytes);
+                    causes.push(self.blame(&entry.id, "chunk", Error::damaged(object, why))?);
+                }
+                Err(error) => causes.push(self.blame(&entry.id, "chunk", error)?),
+            }
+        }
+        Ok(causes)
+    }
+
+    /// Makes a finding of an error about a chunk or node; what is lost with its pack is the pack's finding.
+    fn blame(&mut self, id: &ChunkId, what: &str, error: Error) -> Result<Cause> {
+        let is_missing = matches!(error, Error::Missing { .. });
+        let lost = self.lost.locate(id).map(|location| *self.lost.pack(location.pack));
+        let (kind, object) = match (lost, self.damaged.get(id), what) {
+            (Some(info), _, _) if is_missing => (FindingKind::PackMissing, names::pack(info.kind, info.id)),
+            (_, Some(pack), _) => (FindingKind::PackDamaged, pack.clone()),
+            (_, _, "node") if is_missing => (FindingKind::NodeMissing, format!("node {}", id.short())),
+            (_, _, "node") => (FindingKind::NodeDamaged, format!("node {}", id.short())),
+            _ if is_missing => (FindingKind::ChunkMissing, format!("chunk {}", id.short())),
+            _ => (FindingKind::ChunkDamaged, format!("chunk {}", id.short())),
+        };
+        if kind == FindingKind::PackMissing {
+            self.findings.add(kind, object.clone(), "snapshots need it, and it is not there or has another length");
+        } else {
+            self.findings.add_error(kind, &object, error)?;
+        }
+        Ok((kind, object))
+    }
+}

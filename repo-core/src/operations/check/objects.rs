@@ -1,0 +1,158 @@
+//! The small objects: key slots, sessions, decisions, fragments; and what lies around.
+
+use super::{FindingKind, Findings};
+use crate::format::decision::TombstoneRecord;
+use crate::format::names::{self, FORGOTTEN, FragmentName, INDEX, KEYS, MERGES, META, PACKS, SESSIONS, SNAPSHOTS};
+use crate::format::session::SessionRecord;
+use crate::operations::keys;
+use crate::state::loader::Loaded;
+use crate::state::repository::Repository;
+use crate::state::snapshots::{self, Decision, Snapshots};
+use crate::words::error::{Error, Result};
+use crate::words::id::{PackId, SessionId, SlotId};
+use std::collections::BTreeSet;
+
+pub(super) async fn check(
+    repository: &Repository,
+    snapshots: &Snapshots,
+    loaded: &Loaded,
+    findings: &mut Findings,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    for (id, error) in &snapshots.unreadable {
+        findings.add(FindingKind::SnapshotDamaged, names::of_session(SNAPSHOTS, *id), why(error));
+    }
+    check_slots(repository, findings).await?;
+    let expected = expected_fragments(repository, snapshots, findings).await?;
+    check_fragments(loaded, &expected, findings);
+    check_sessions(repository, findings, notes).await?;
+    note_foreign_objects(repository, notes).await?;
+    note_orphans(loaded, notes);
+    Ok(())
+}
+
+fn why(error: &Error) -> String {
+    match error {
+        Error::Damaged { why, .. } | Error::Missing { why, .. } => why.clone(),
+        other => other.to_string(),
+    }
+}
+
+async fn check_slots(repository: &Repository, findings: &mut Findings) -> Result<()> {
+    for listed in repository.store.list(KEYS).await? {
+        let Some(id) = names::parse::<SlotId>(KEYS, &listed.name) else { continue };
+        match keys::read_slot(repository, id).await {
+            Ok(_) => {}
+            Err(error) => findings.add_error(FindingKind::SlotDamaged, &listed.name, error)?,
+        }
+    }
+    Ok(())
+}
+
+/// Reads all decisions; returns the fragments that they say were written, less those that a merge made superfluous.
+async fn expected_fragments(
+    repository: &Repository,
+    snapshots: &Snapshots,
+    findings: &mut Findings,
+) -> Result<BTreeSet<FragmentName>> {
+    let (mut expected, mut superseded) = (BTreeSet::new(), BTreeSet::new());
+    let mut expect = |session: SessionId, fragments_n: u32| {
+        expected.extend((0..fragments_n).map(|number| FragmentName { session, number }));
+    };
+    for snapshot in &snapshots.standing {
+        expect(snapshot.id, snapshot.record.fragments_n);
+    }
+    for id in snapshots::list_ids(repository, FORGOTTEN).await? {
+        match snapshots::read_tombstone(repository, id).await {
+            Ok(Some(TombstoneRecord { fragments_n, .. })) => expect(id, fragments_n),
+            Ok(None) => {}
+            Err(error) => {
+                findings.add_error(FindingKind::DecisionDamaged, &names::of_session(FORGOTTEN, id), error)?;
+            }
+        }
+    }
+    for id in snapshots::list_ids(repository, MERGES).await? {
+        match snapshots::read(repository, MERGES, id).await? {
+            Some(Decision::Merge(merge)) => {
+                expect(id, merge.fragments_n);
+                superseded.extend(merge.supersedes);
+            }
+            Some(Decision::Unreadable(error)) => {
+                findings.add_error(FindingKind::DecisionDamaged, &names::of_session(MERGES, id), error)?;
+            }
+            Some(Decision::Fence(_) | Decision::Snapshot(_)) | None => {}
+        }
+    }
+    Ok(expected.difference(&superseded).copied().collect())
+}
+
+fn check_fragments(loaded: &Loaded, expected: &BTreeSet<FragmentName>, findings: &mut Findings) {
+    for problem in &loaded.problems {
+        if let Error::Damaged { object, why } = problem
+            && names::parse_fragment(object).is_some()
+        {
+            findings.add(FindingKind::FragmentDamaged, object, why);
+        } else if let newer @ Error::NewerFormat { object, .. } = problem {
+            findings.add(FindingKind::FragmentDamaged, object, newer.to_string());
+        }
+    }
+    for name in expected {
+        if !loaded.counted.contains(name) && !loaded.uncounted.contains(name) {
+            let why = "its session wrote it, and it is not there; what it listed is read from the packs instead";
+            findings.add(FindingKind::FragmentMissing, names::fragment(*name), why);
+        }
+    }
+}
+
+async fn check_sessions(repository: &Repository, findings: &mut Findings, notes: &mut Vec<String>) -> Result<()> {
+    for id in snapshots::list_ids(repository, SESSIONS).await? {
+        let name = names::of_session(SESSIONS, id);
+        match repository.read::<SessionRecord>(&name).await {
+            Ok(None) => {}
+            Ok(Some(session)) => notes.push(format!(
+                "session {}: {} by process {} on {} is under way or was interrupted",
+                id.short(),
+                session.operation,
+                session.process,
+                session.host
+            )),
+            Err(error) => findings.add_error(FindingKind::SessionDamaged, &name, error)?,
+        }
+    }
+    Ok(())
+}
+
+async fn note_foreign_objects(repository: &Repository, notes: &mut Vec<String>) -> Result<()> {
+    for prefix in names::PREFIXES {
+        for listed in repository.store.list(prefix).await? {
+            let name = &listed.name;
+            let is_ours = match prefix {
+                KEYS => names::parse::<SlotId>(prefix, name).is_some(),
+                PACKS | META => names::parse::<PackId>(prefix, name).is_some(),
+                INDEX => names::parse_fragment(name).is_some(),
+                _ => names::parse::<SessionId>(prefix, name).is_some(),
+            };
+            if !is_ours {
+                notes.push(format!("{name} is no object of dedump, and is left alone"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn note_orphans(loaded: &Loaded, notes: &mut Vec<String>) {
+    let orphans: Vec<u64> = loaded
+        .packs
+        .sorted()
+        .into_iter()
+        .filter(|(_, id, _)| !loaded.index.has_pack(id) && !loaded.lost.has_pack(id))
+        .map(|(_, _, bytes)| bytes)
+        .collect();
+    if !orphans.is_empty() {
+        notes.push(format!(
+            "{} packs of {} bytes belong to no finished run; a prune removes what nobody uses",
+            orphans.len(),
+            orphans.iter().sum::<u64>()
+        ));
+    }
+}

@@ -1,0 +1,103 @@
+//! Makes the index anew from what the packs say of themselves.
+//!
+//! A session of its own: reads every pack's trailer, writes fragments, commits a merge that names the fragments it makes
+//! superfluous, and deletes those. Fragments of sessions that are undecided are not touched: they may commit yet.
+
+use crate::edges::progress::{Event, Progress};
+use crate::edges::system::now_ms;
+use crate::format::decision::MergeRecord;
+use crate::format::names::{self, FragmentName, MERGES};
+use crate::state::loader;
+use crate::state::packer::Fragments;
+use crate::state::repository::Repository;
+use crate::state::session::Session;
+use crate::words::error::{Error, Result};
+use crate::words::id::SessionId;
+use crate::words::limits::READS_MAX;
+use futures::future::try_join;
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+
+/// What a reindex did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReindexReport {
+    /// Packs whose trailers were read.
+    pub packs_n: u64,
+    /// Chunks and nodes in them.
+    pub chunks_n: u64,
+    /// Fragments written.
+    pub fragments_n: u32,
+    /// Fragments deleted, whose content the new ones repeat.
+    pub fragments_deleted_n: u64,
+    /// Packs whose trailers could not be read, with the reason. What the old index says of them stays in force.
+    pub unreadable: Vec<String>,
+}
+
+/// Rebuilds the index from the packs' trailers: one or two requests a pack.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::Conflict`]; the old index stays in force then.
+pub async fn reindex(repository: &Repository, host: &str, progress: &dyn Progress) -> Result<ReindexReport> {
+    let session = Session::start(repository, "reindex", host, "").await?;
+    let (mut report, superseded) = match rebuild(repository, session.id(), progress).await {
+        Ok(done) => done,
+        Err(error) => {
+            session.abandon().await;
+            return Err(error);
+        }
+    };
+    let merge = MergeRecord {
+        operation: "reindex".to_owned(),
+        ended_ms: now_ms(),
+        fragments_n: report.fragments_n,
+        supersedes: superseded,
+    };
+    session.commit(MERGES, &merge).await?;
+    for name in &merge.supersedes {
+        repository.store.delete(&names::fragment(*name)).await?;
+        report.fragments_deleted_n += 1;
+    }
+    Ok(report)
+}
+
+async fn rebuild(
+    repository: &Repository,
+    session: SessionId,
+    progress: &dyn Progress,
+) -> Result<(ReindexReport, Vec<FragmentName>)> {
+    // Fragments first: every pack that they name was put before them, so the listing of packs below has it.
+    let loaded = loader::load(repository).await?;
+    let packs = loaded.packs.sorted();
+    progress.event(Event::Planned { objects_n: packs.len() as u64, bytes: 0 });
+    let mut report = ReindexReport::default();
+    let mut superseded = loaded.counted;
+    let (sender, stored) = mpsc::unbounded_channel();
+    let reading = async {
+        let sender = sender;
+        let mut trailers = stream::iter(packs)
+            .map(|pack| async move { (pack, loader::read_trailer(repository, pack).await) })
+            .buffered(READS_MAX);
+        while let Some(((_, id, _), contents)) = trailers.next().await {
+            progress.event(Event::Done { bytes: 0 });
+            match contents {
+                Ok(contents) => {
+                    report.packs_n += 1;
+                    report.chunks_n += contents.blobs.iter().map(|blob| blob.chunks.len() as u64).sum::<u64>();
+                    // The writer only goes away with an error of its own, which ends both.
+                    let _ = sender.send(contents);
+                }
+                Err(error @ (Error::Damaged { .. } | Error::Missing { .. } | Error::NewerFormat { .. })) => {
+                    report.unreadable.push(error.to_string());
+                    if let Some(fragment) = loaded.fragment_of.get(&id) {
+                        superseded.remove(fragment);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    let ((), (fragments_n, _)) = try_join(reading, Fragments::create(repository, session).run(stored)).await?;
+    report.fragments_n = fragments_n;
+    Ok((report, superseded.into_iter().collect()))
+}

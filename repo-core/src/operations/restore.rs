@@ -1,0 +1,170 @@
+//! Gives streams back: reads ahead, decodes side by side, verifies every chunk and at the end the whole stream.
+
+use crate::edges::progress::{Event, Progress};
+use crate::edges::target::Target;
+use crate::format::snapshot::StreamRecord;
+use crate::state::fetch::Fetcher;
+use crate::state::loader;
+use crate::state::manifest::{ManifestReader, Root};
+use crate::state::repository::Repository;
+use crate::state::snapshots::Snapshot;
+use crate::words::error::{Error, Result};
+use crate::words::limits::RESTORE_WINDOWS_AHEAD;
+use bytes::Bytes;
+use futures::future::try_join;
+use futures::{Stream, TryStreamExt, stream};
+use std::collections::VecDeque;
+use tokio::sync::mpsc;
+
+/// What a restore did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// Streams given back, verified whole.
+    pub streams_n: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Streams that could not be given back, by `keep_going`, each with the reason.
+    pub failed: Vec<(String, String)>,
+}
+
+/// How a restore is made.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOptions {
+    /// Only the streams of these names; empty stands for all.
+    pub streams: Vec<String>,
+    /// Goes on with the next stream when one is damaged or missing, and reports it, instead of ending.
+    pub keep_going: bool,
+}
+
+/// Writes streams of a snapshot to a target, in the snapshot's order. A stream that fails is never ended at the target.
+///
+/// Memory is bounded by [`limits::RESTORE_BYTES_MAX`](crate::words::limits::RESTORE_BYTES_MAX) plus the index.
+///
+/// # Errors
+/// [`Error::NotFound`]: no stream of that name. [`Error::Damaged`], [`Error::Missing`]: what is stored is not what was
+/// backed up. [`Error::Target`]: the target's own. [`Error::Store`].
+pub async fn restore(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    target: &mut dyn Target,
+    progress: &dyn Progress,
+) -> Result<RestoreReport> {
+    let streams = select(snapshot, &options.streams)?;
+    let fetcher = Fetcher::create(repository, loader::load(repository).await?.index);
+    let mut report = RestoreReport::default();
+    for stream in streams {
+        progress.event(Event::StreamBegun { name: stream.name.clone(), bytes: Some(stream.bytes) });
+        match restore_stream(&fetcher, stream, target, progress).await {
+            Ok(()) => {
+                report.streams_n += 1;
+                report.bytes += stream.bytes;
+            }
+            Err(error) if options.keep_going && error.is_damage() => {
+                report.failed.push((stream.name.clone(), error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(report)
+}
+
+/// Returns the streams of these names, or all for none.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn select<'a>(snapshot: &'a Snapshot, names: &[String]) -> Result<Vec<&'a StreamRecord>> {
+    let streams = &snapshot.record.streams;
+    if names.is_empty() {
+        return Ok(streams.iter().collect());
+    }
+    let find = |name: &String| {
+        streams.iter().find(|stream| stream.name == *name).ok_or_else(|| Error::NotFound {
+            what: "stream",
+            name: name.clone(),
+            hint: format!(
+                " in snapshot {}; it has {}",
+                snapshot.id.short(),
+                streams.iter().take(10).map(|stream| stream.name.as_str()).collect::<Vec<_>>().join(", ")
+            ),
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+async fn restore_stream(
+    fetcher: &Fetcher,
+    stream: &StreamRecord,
+    target: &mut dyn Target,
+    progress: &dyn Progress,
+) -> Result<()> {
+    target.begin(stream).await?;
+    let (sender, windows) = mpsc::channel(1);
+    let reading = async move {
+        let mut windows = std::pin::pin!(read(fetcher, stream));
+        while let Some(pieces) = windows.try_next().await? {
+            // The writer only goes away with an error of its own, which ends both.
+            if sender.send(pieces).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    // Side by side: while one window is hashed and written, the next ones are read.
+    let ((), (bytes_n, hash)) = try_join(reading, write(fetcher, windows, target, progress)).await?;
+    if bytes_n != stream.bytes || hash != stream.hash {
+        return Err(Error::damaged(
+            format!("stream {:?}", stream.name),
+            "its chunks are whole and do not make up what was backed up",
+        ));
+    }
+    target.end().await
+}
+
+/// Writes the windows that arrive; returns how many bytes they had and what they hash to.
+async fn write(
+    fetcher: &Fetcher,
+    mut windows: mpsc::Receiver<Vec<Bytes>>,
+    target: &mut dyn Target,
+    progress: &dyn Progress,
+) -> Result<(u64, [u8; 32])> {
+    let mut hasher = Box::new(blake3::Hasher::new());
+    let mut bytes_n = 0;
+    while let Some(pieces) = windows.recv().await {
+        let hashed = pieces.clone();
+        let work = move || {
+            hashed.iter().for_each(|piece| {
+                hasher.update(piece);
+            });
+            hasher
+        };
+        hasher = fetcher.repository().cpu.run(work).await;
+        for piece in pieces {
+            let piece_bytes = piece.len() as u64;
+            bytes_n += piece_bytes;
+            target.write(piece).await?;
+            progress.event(Event::Restored { bytes: piece_bytes });
+        }
+    }
+    Ok((bytes_n, *hasher.finalize().as_bytes()))
+}
+
+/// Reads a stream's bytes in windows, in order, some windows ahead.
+pub(super) fn read<'a>(
+    fetcher: &'a Fetcher,
+    stream: &'a StreamRecord,
+) -> impl Stream<Item = Result<Vec<Bytes>>> + Send + 'a {
+    let root = Root { id: stream.root, level: stream.root_level, bytes: stream.bytes, chunks_n: stream.chunks_n };
+    let state = (ManifestReader::create(root), VecDeque::new());
+    let windows = stream::try_unfold(state, move |(mut reader, mut chunks)| async move {
+        while chunks.is_empty() {
+            match reader.next_leaf(fetcher).await? {
+                Some(leaf) => chunks.extend(leaf),
+                None => return Ok(None),
+            }
+        }
+        let window = fetcher.plan(&mut chunks).await?;
+        Ok(Some((window, (reader, chunks))))
+    });
+    windows.map_ok(move |window| fetcher.fetch(window)).try_buffered(RESTORE_WINDOWS_AHEAD)
+}

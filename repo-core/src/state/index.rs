@@ -1,0 +1,364 @@
+//! Which chunk lies where, in memory: at most 48 bytes a chunk.
+//!
+//! 36 bytes an entry (id and length), kept in the order of the blobs so that an entry needs no pointer to its blob; a
+//! hash table of 4-byte entry numbers, filled to between 53 % and 70 %: 5.7 to 7.6 bytes; 24 bytes a blob of many
+//! chunks. Entries live in segments, so nothing is ever copied to grow.
+
+use crate::edges::store::Listed;
+use crate::format::contents::ChunkEntry;
+use crate::format::header::HEADER_BYTES;
+use crate::format::names::PackKind;
+use crate::format::pack::{BlobPlace, PackContents, PackInfo};
+use crate::words::id::{ChunkId, PackId};
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Where a chunk lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The pack, by its number in the index.
+    pub pack: PackNumber,
+    /// The blob's number in its pack.
+    pub blob: u32,
+    /// Where the blob starts in the pack.
+    pub offset: u64,
+    /// The blob's length in the pack.
+    pub sealed_bytes: u32,
+    /// What is needed to decode the blob.
+    pub place: BlobPlace,
+    /// Where the chunk starts in the blob's plaintext.
+    pub start: u32,
+    /// The chunk's length.
+    pub plain_bytes: u32,
+}
+
+impl Location {
+    /// Returns the blob's place in its pack.
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset + u64::from(self.sealed_bytes)
+    }
+}
+
+/// Number of a pack in one index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PackNumber(u32);
+
+/// The index in memory. First come, first kept: a chunk that lies in two packs is known in the first one added.
+#[derive(Default)]
+pub struct Index {
+    packs: Vec<PackInfo>,
+    /// Number of each pack's first blob among `blobs`.
+    first_blobs: Vec<u32>,
+    pack_numbers: HashMap<PackId, PackNumber>,
+    blobs: Vec<Blob>,
+    /// Entries below this number lie in `blobs`; the others were announced and not placed.
+    placed_n: usize,
+    entries: Entries,
+    table: Vec<u32>,
+    known_n: usize,
+}
+
+struct Blob {
+    pack: PackNumber,
+    offset: u32,
+    sealed_bytes: u32,
+    first_entry: u32,
+    place: BlobPlace,
+}
+
+const EMPTY: u32 = u32::MAX;
+const SEGMENT: usize = 4096;
+
+#[derive(Default)]
+struct Entries {
+    segments: Vec<Vec<ChunkEntry>>,
+    n: usize,
+}
+
+impl Entries {
+    fn push(&mut self, entry: ChunkEntry) {
+        if self.n.is_multiple_of(SEGMENT) {
+            self.segments.push(Vec::with_capacity(SEGMENT));
+        }
+        self.segments.last_mut().expect("one was just pushed").push(entry);
+        self.n += 1;
+    }
+
+    fn get(&self, number: usize) -> &ChunkEntry {
+        &self.segments[number / SEGMENT][number % SEGMENT]
+    }
+}
+
+impl Index {
+    /// Adds what a pack holds; a pack that is there already is left as it is.
+    pub fn add(&mut self, contents: &PackContents) {
+        assert!(self.placed_n == self.entries.n, "packs are added before chunks are announced");
+        let pack = PackNumber(u32::try_from(self.packs.len()).expect("fewer than 2^32 packs"));
+        if self.pack_numbers.contains_key(&contents.info.id) {
+            return;
+        }
+        self.pack_numbers.insert(contents.info.id, pack);
+        self.packs.push(contents.info);
+        self.first_blobs.push(entry_number(self.blobs.len()));
+        let mut offset = HEADER_BYTES as u32;
+        for blob in &contents.blobs {
+            if self.blobs.len() == self.blobs.capacity() {
+                // By an eighth, not double: the slack is part of the 48 bytes.
+                self.blobs.reserve_exact(self.blobs.len() / 8 + 64);
+            }
+            self.blobs.push(Blob {
+                pack,
+                offset,
+                sealed_bytes: blob.sealed_bytes,
+                first_entry: entry_number(self.entries.n),
+                place: BlobPlace { encoding: blob.encoding, plain_bytes: blob.plain_bytes },
+            });
+            offset += blob.sealed_bytes;
+            for chunk in &blob.chunks {
+                self.insert(*chunk);
+            }
+        }
+        self.placed_n = self.entries.n;
+    }
+
+    /// Notes that this run will store a chunk, if it is not known yet; returns whether it was not.
+    pub fn announce(&mut self, chunk: ChunkEntry) -> bool {
+        if self.find(&chunk.id).is_some() {
+            return false;
+        }
+        self.insert(chunk);
+        true
+    }
+
+    /// Returns whether a chunk is placed or announced.
+    pub fn knows(&self, id: &ChunkId) -> bool {
+        self.find(id).is_some()
+    }
+
+    /// Returns where a chunk lies; `None` if it is unknown, or announced and not placed.
+    pub fn locate(&self, id: &ChunkId) -> Option<Location> {
+        let number = self.find(id).filter(|number| *number < self.placed_n)?;
+        let after = self.blobs.partition_point(|blob| blob.first_entry as usize <= number);
+        let blob_number = after.checked_sub(1)?;
+        let blob = &self.blobs[blob_number];
+        let start = (blob.first_entry as usize..number).map(|before| self.entries.get(before).plain_bytes).sum();
+        Some(self.location(blob_number, start, self.entries.get(number).plain_bytes))
+    }
+
+    fn location(&self, blob_number: usize, start: u32, plain_bytes: u32) -> Location {
+        let blob = &self.blobs[blob_number];
+        Location {
+            pack: blob.pack,
+            blob: blob_number as u32 - self.first_blobs[blob.pack.0 as usize],
+            offset: u64::from(blob.offset),
+            sealed_bytes: blob.sealed_bytes,
+            place: blob.place,
+            start,
+            plain_bytes,
+        }
+    }
+
+    /// Returns what is known of a pack.
+    pub fn pack(&self, number: PackNumber) -> &PackInfo {
+        &self.packs[number.0 as usize]
+    }
+
+    /// Returns the pack of this id, if the index covers it.
+    pub fn pack_number(&self, id: &PackId) -> Option<PackNumber> {
+        self.pack_numbers.get(id).copied()
+    }
+
+    /// Returns the blobs of a pack with their chunks: each chunk's id, and where it lies.
+    pub fn blobs_of(&self, pack: PackNumber) -> Vec<Vec<(ChunkId, Location)>> {
+        let first = self.first_blobs[pack.0 as usize] as usize;
+        let chunks = |number: usize| {
+            let next = self.blobs.get(number + 1).map_or(self.placed_n, |next| next.first_entry as usize);
+            let mut start = 0;
+            let chunk = |entry: usize| {
+                let entry = self.entries.get(entry);
+                let location = self.location(number, start, entry.plain_bytes);
+                start += entry.plain_bytes;
+                (entry.id, location)
+            };
+            (self.blobs[number].first_entry as usize..next).map(chunk).collect()
+        };
+        (first..self.blobs.len()).take_while(|number| self.blobs[*number].pack == pack).map(chunks).collect()
+    }
+
+    /// Returns whether the index covers a pack.
+    pub fn has_pack(&self, id: &PackId) -> bool {
+        self.pack_numbers.contains_key(id)
+    }
+
+    /// Returns all packs.
+    pub fn packs(&self) -> &[PackInfo] {
+        &self.packs
+    }
+
+    /// Returns how many different chunks and nodes are known.
+    pub fn chunks_n(&self) -> usize {
+        self.known_n
+    }
+
+    /// Returns the memory that the index takes, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.entries.segments.len() * SEGMENT * size_of::<ChunkEntry>()
+            + self.table.capacity() * size_of::<u32>()
+            + self.blobs.capacity() * size_of::<Blob>()
+            + self.packs.capacity() * size_of::<PackInfo>()
+    }
+
+    fn find(&self, id: &ChunkId) -> Option<usize> {
+        let mut slot = self.first_slot(id)?;
+        loop {
+            match self.table[slot] {
+                EMPTY => return None,
+                number if self.entries.get(number as usize).id == *id => return Some(number as usize),
+                _ => slot = if slot + 1 == self.table.len() { 0 } else { slot + 1 },
+            }
+        }
+    }
+
+    /// Appends an entry, and enters it into the table unless its id is there.
+    fn insert(&mut self, chunk: ChunkEntry) {
+        let number = entry_number(self.entries.n);
+        self.entries.push(chunk);
+        if self.find(&chunk.id).is_none() {
+            if (self.known_n + 1) * 10 > self.table.len() * 7 {
+                self.grow();
+            }
+            self.occupy(number);
+            self.known_n += 1;
+        }
+    }
+
+    fn grow(&mut self) {
+        let larger = (self.table.len() + self.table.len() / 3).max(1024);
+        let before = std::mem::replace(&mut self.table, vec![EMPTY; larger]);
+        for number in before.into_iter().filter(|number| *number != EMPTY) {
+            self.occupy(number);
+        }
+    }
+
+    /// Enters an entry of which no other has the id.
+    fn occupy(&mut self, number: u32) {
+        let id = self.entries.get(number as usize).id;
+        let mut slot = self.first_slot(&id).expect("the table has grown");
+        while self.table[slot] != EMPTY {
+            slot = if slot + 1 == self.table.len() { 0 } else { slot + 1 };
+        }
+        self.table[slot] = number;
+    }
+
+    /// Ids are keyed hashes, so their first bytes spread evenly over the table; `None` while there is no table.
+    fn first_slot(&self, id: &ChunkId) -> Option<usize> {
+        let [a, b, c, d, e, f, g, h, ..] = id.0;
+        let hash = u128::from(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        (!self.table.is_empty()).then(|| ((hash * self.table.len() as u128) >> 64) as usize)
+    }
+}
+
+fn entry_number(n: usize) -> u32 {
+    u32::try_from(n).ok().filter(|number| *number != EMPTY).expect("fewer than 2^32 chunks")
+}
+
+/// The packs that really are in the store, with their lengths.
+#[derive(Default)]
+pub struct PacksListed(HashMap<(PackKind, PackId), u64>);
+
+impl PacksListed {
+    /// Collects the packs of a listing; other names are left out.
+    pub fn collect(kind: PackKind, prefix: &str, listed: &[Listed], into: &mut PacksListed) {
+        let packs = listed.iter().filter_map(|object| {
+            crate::format::names::parse(prefix, &object.name).map(|id| ((kind, id), object.bytes))
+        });
+        into.0.extend(packs);
+    }
+
+    /// Returns the length of a pack, if it is there.
+    pub fn bytes(&self, kind: PackKind, id: PackId) -> Option<u64> {
+        self.0.get(&(kind, id)).copied()
+    }
+
+    /// Returns all packs with their lengths, sorted.
+    pub fn sorted(&self) -> Vec<(PackKind, PackId, u64)> {
+        let mut packs: Vec<_> = self.0.iter().map(|((kind, id), bytes)| (*kind, *id, *bytes)).collect();
+        packs.sort();
+        packs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crafts::compress::Encoding;
+    use crate::format::contents::BlobEntry;
+
+    fn chunk(number: u32) -> ChunkEntry {
+        ChunkEntry { id: ChunkId(*blake3::hash(&number.to_le_bytes()).as_bytes()), plain_bytes: number % 1000 + 1 }
+    }
+
+    fn pack(number: u8, chunks: Range<u32>) -> PackContents {
+        let blobs = chunks
+            .clone()
+            .step_by(10)
+            .map(|first| {
+                let chunks: Vec<_> = (first..(first + 10).min(chunks.end)).map(chunk).collect();
+                BlobEntry {
+                    sealed_bytes: 100,
+                    plain_bytes: chunks.iter().map(|chunk| chunk.plain_bytes).sum(),
+                    encoding: Encoding::Zstd,
+                    depth: 0,
+                    generation: 0,
+                    chunks,
+                    bases: Vec::new(),
+                }
+            })
+            .collect();
+        let info =
+            PackInfo { id: PackId([number; 32]), kind: PackKind::Data, bytes: 1 << 20, epoch: 1, salt: [number; 32] };
+        PackContents { info, blobs }
+    }
+
+    #[test]
+    fn every_chunk_is_found_where_it_lies() {
+        let mut index = Index::default();
+        assert!(!index.knows(&chunk(0).id));
+        index.add(&pack(1, 0..20_000));
+        index.add(&pack(2, 19_995..30_000));
+        index.add(&pack(1, 0..20_000));
+        assert_eq!((index.chunks_n(), index.packs().len()), (30_000, 2));
+        for number in 0..30_000 {
+            let location = index.locate(&chunk(number).id).expect("is known");
+            let in_first = number < 20_000;
+            let (first, pack) = if in_first { (0, 1) } else { (19_995, 2) };
+            assert_eq!(index.pack(location.pack).id, PackId([pack; 32]));
+            assert_eq!(location.blob, (number - first) / 10);
+            assert_eq!(location.offset, 64 + 100 * u64::from((number - first) / 10));
+            let before = (first + (number - first) / 10 * 10..number).map(|n| chunk(n).plain_bytes).sum::<u32>();
+            assert_eq!((location.start, location.plain_bytes), (before, chunk(number).plain_bytes));
+        }
+        assert_eq!(index.locate(&chunk(30_000).id), None);
+    }
+
+    #[test]
+    fn an_announced_chunk_is_known_and_nowhere() {
+        let mut index = Index::default();
+        index.add(&pack(1, 0..10));
+        assert!(!index.announce(chunk(3)));
+        assert!(index.announce(chunk(10)));
+        assert!(!index.announce(chunk(10)));
+        assert!(index.knows(&chunk(10).id));
+        assert_eq!(index.locate(&chunk(10).id), None);
+    }
+
+    #[test]
+    fn a_chunk_takes_at_most_48_bytes() {
+        let mut index = Index::default();
+        for number in 0..8 {
+            index.add(&pack(number, u32::from(number) * 100_000..(u32::from(number) + 1) * 100_000));
+            let bytes_per_chunk = index.memory_bytes() as f64 / index.chunks_n() as f64;
+            assert!(bytes_per_chunk <= 48.0, "{bytes_per_chunk} at {} chunks", index.chunks_n());
+        }
+    }
+}

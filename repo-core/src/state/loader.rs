@@ -1,0 +1,165 @@
+//! Reads the index out of its fragments, or, where those fail, out of the packs' trailers.
+
+use super::index::{Index, PacksListed};
+use super::repository::Repository;
+use super::snapshots::{Decisions, Standing};
+use crate::format::fragment;
+use crate::format::header::HEADER_BYTES;
+use crate::format::names::{self, FragmentName, INDEX, META, PACKS, PackKind};
+use crate::format::pack::{self, PackContents, PackOpener, TAIL_BYTES};
+use crate::words::error::{Error, Result};
+use crate::words::id::PackId;
+use crate::words::limits::{FRAGMENT_BYTES_MAX, PACK_TAIL_READ_BYTES, READS_MAX};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::{BTreeSet, HashMap};
+
+/// An index, and what was found on the way.
+pub struct Loaded {
+    /// What counted fragments say of packs that are there.
+    pub index: Index,
+    /// The packs that are there.
+    pub packs: PacksListed,
+    /// Fragments that were listed and count.
+    pub counted: BTreeSet<FragmentName>,
+    /// The fragment by which each pack of the index is known.
+    pub fragment_of: HashMap<PackId, FragmentName>,
+    /// Fragments that were listed and do not count.
+    pub uncounted: BTreeSet<FragmentName>,
+    /// Packs that a counted fragment names, and that are not there or have another length; and what they held.
+    pub lost: Index,
+    /// Fragments and decisions that do not open.
+    pub problems: Vec<Error>,
+}
+
+/// Loads the index. Fragments are listed before decisions: a session that commits in between is seen whole or not at
+/// all. Packs are listed last, so that an index never hides a pack that is gone.
+///
+/// # Errors
+/// [`Error::Store`]. Damage is in the result.
+pub async fn load(repository: &Repository) -> Result<Loaded> {
+    let (loaded, gone) = load_once(repository).await?;
+    // A fragment that was listed and is gone was superseded meanwhile: what superseded it is there by now.
+    if gone { load_once(repository).await.map(|(loaded, _)| loaded) } else { Ok(loaded) }
+}
+
+async fn load_once(repository: &Repository) -> Result<(Loaded, bool)> {
+    let mut problems = Vec::new();
+    let listed = repository.store.list(INDEX).await?;
+    let decisions = Decisions::list(repository).await?;
+    let names: BTreeSet<FragmentName> =
+        listed.iter().filter_map(|object| names::parse_fragment(&object.name)).collect();
+    let (counted, uncounted) = split_by_standing(repository, &decisions, names, &mut problems).await?;
+    let packs = list_packs(repository).await?;
+
+    let mut loaded = Loaded {
+        index: Index::default(),
+        packs,
+        counted,
+        fragment_of: HashMap::new(),
+        uncounted,
+        lost: Index::default(),
+        problems,
+    };
+    let mut gone = false;
+    let names: Vec<_> = loaded.counted.iter().copied().collect();
+    let mut reads = stream::iter(names)
+        .map(|name| async move { (name, read_fragment(repository, name).await) })
+        .buffered(READS_MAX);
+    while let Some((name, fragment)) = reads.next().await {
+        match fragment {
+            Ok(Some(contents)) => add_present(&mut loaded, name, &contents),
+            Ok(None) => gone = true,
+            Err(error @ (Error::Damaged { .. } | Error::NewerFormat { .. })) => loaded.problems.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((loaded, gone))
+}
+
+async fn split_by_standing(
+    repository: &Repository,
+    decisions: &Decisions,
+    names: BTreeSet<FragmentName>,
+    problems: &mut Vec<Error>,
+) -> Result<(BTreeSet<FragmentName>, BTreeSet<FragmentName>)> {
+    let sessions: BTreeSet<_> = names.iter().map(|name| name.session).collect();
+    let mut standings = stream::iter(sessions)
+        .map(|id| async move { Ok::<_, Error>((id, decisions.standing(repository, id).await?)) })
+        .buffer_unordered(READS_MAX);
+    let mut counting = BTreeSet::new();
+    while let Some((id, standing)) = standings.try_next().await? {
+        match standing {
+            Standing::Counts => {
+                counting.insert(id);
+            }
+            Standing::DoesNotCount => {}
+            Standing::Unknown(error) => problems.push(error),
+        }
+    }
+    Ok(names.into_iter().partition(|name| counting.contains(&name.session)))
+}
+
+fn add_present(loaded: &mut Loaded, name: FragmentName, contents: &[PackContents]) {
+    for pack in contents {
+        let info = &pack.info;
+        if loaded.packs.bytes(info.kind, info.id) == Some(info.bytes) {
+            loaded.index.add(pack);
+            loaded.fragment_of.entry(info.id).or_insert(name);
+        } else {
+            loaded.lost.add(pack);
+        }
+    }
+}
+
+async fn read_fragment(repository: &Repository, name: FragmentName) -> Result<Option<Vec<PackContents>>> {
+    let Some(bytes) = repository.store.get(&names::fragment(name), FRAGMENT_BYTES_MAX).await? else { return Ok(None) };
+    let keys = repository.keys.clone();
+    let id = repository.id();
+    let sealer = move || fragment::open(crate::format::record::Sealer { repository: id, keys: &keys }, name, &bytes);
+    repository.cpu.run(sealer).await.map(Some)
+}
+
+/// Lists the packs that are there.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn list_packs(repository: &Repository) -> Result<PacksListed> {
+    let mut packs = PacksListed::default();
+    for (kind, prefix) in [(PackKind::Data, PACKS), (PackKind::Meta, META)] {
+        PacksListed::collect(kind, prefix, &repository.store.list(prefix).await?, &mut packs);
+    }
+    Ok(packs)
+}
+
+/// Reads what a pack holds from its own trailer: one request for the end of the pack and one for its header, or one in
+/// all if the pack is small.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::Damaged`], [`Error::NewerFormat`], [`Error::Store`].
+pub async fn read_trailer(
+    repository: &Repository,
+    (kind, id, pack_bytes): (PackKind, PackId, u64),
+) -> Result<PackContents> {
+    let name = names::pack(kind, id);
+    let read = async |range: std::ops::Range<u64>| {
+        repository
+            .store
+            .get_range(&name, range)
+            .await?
+            .ok_or_else(|| Error::Missing { object: name.clone(), why: "it was listed a moment ago".to_owned() })
+    };
+    if pack_bytes < (HEADER_BYTES + TAIL_BYTES) as u64 {
+        return Err(Error::damaged(name, format!("it has only {pack_bytes} bytes")));
+    }
+    let end_bytes = pack_bytes.min(PACK_TAIL_READ_BYTES);
+    let mut end = read(pack_bytes - end_bytes..pack_bytes).await?;
+    let head = if end_bytes == pack_bytes { end.clone() } else { read(0..HEADER_BYTES as u64).await? };
+    let info = pack::info_from_header(kind, id, pack_bytes, repository.id(), &head)?;
+    let opener = PackOpener::new(repository.sealer(), info)?;
+    let trailer_bytes = opener.open_tail(&end[end.len() - TAIL_BYTES..])?;
+    if trailer_bytes + TAIL_BYTES as u64 > end_bytes {
+        end = read(pack_bytes - TAIL_BYTES as u64 - trailer_bytes..pack_bytes).await?;
+    }
+    let trailer_end = end.len() - TAIL_BYTES;
+    opener.open_trailer(&end[trailer_end - trailer_bytes as usize..trailer_end])
+}

@@ -1,0 +1,172 @@
+//! Which snapshots stand, and which sessions' fragments count.
+//!
+//! A snapshot stands if its object is there and no tombstone is. A session's fragments count if it was decided, and not by
+//! a fence; a tombstone keeps them counting after the snapshot is gone, since later snapshots rely on them.
+
+use super::repository::Repository;
+use crate::format::decision::{FenceRecord, MergeRecord, TombstoneRecord};
+use crate::format::header::ObjectType;
+use crate::format::names::{self, FORGOTTEN, MERGES, SNAPSHOTS};
+use crate::format::record;
+use crate::format::snapshot::SnapshotRecord;
+use crate::words::error::{Error, Result};
+use crate::words::id::{SessionId, SnapshotId};
+use crate::words::limits::{READS_MAX, RECORD_BYTES_MAX};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeSet;
+
+/// A committed backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its id: the session's that committed it.
+    pub id: SnapshotId,
+    /// What it says.
+    pub record: SnapshotRecord,
+}
+
+/// What a decision object turned out to be.
+#[derive(Debug)]
+pub enum Decision {
+    /// A backup committed.
+    Snapshot(Box<SnapshotRecord>),
+    /// Another run committed.
+    Merge(MergeRecord),
+    /// The session may never commit.
+    Fence(FenceRecord),
+    /// The object does not open.
+    Unreadable(Error),
+}
+
+/// The snapshots that stand, oldest first, and what could not be read.
+#[derive(Debug, Default)]
+pub struct Snapshots {
+    /// Those that stand and open.
+    pub standing: Vec<Snapshot>,
+    /// Names of objects that do not open, and why.
+    pub unreadable: Vec<(SnapshotId, Error)>,
+}
+
+/// Reads all snapshots.
+///
+/// # Errors
+/// [`Error::Store`]. Damaged snapshots are in the result.
+pub async fn load(repository: &Repository) -> Result<Snapshots> {
+    // Snapshots before tombstones: a snapshot that is forgotten in between shows up twice, never not at all.
+    let listed = list_ids(repository, SNAPSHOTS).await?;
+    let forgotten = list_ids(repository, FORGOTTEN).await?;
+    let mut decisions = stream::iter(listed.difference(&forgotten).copied())
+        .map(|id| async move { Ok::<_, Error>((id, read(repository, SNAPSHOTS, id).await?)) })
+        .buffer_unordered(READS_MAX);
+    let mut snapshots = Snapshots::default();
+    while let Some((id, decision)) = decisions.try_next().await? {
+        match decision {
+            Some(Decision::Snapshot(record)) => snapshots.standing.push(Snapshot { id, record: *record }),
+            Some(Decision::Unreadable(error)) => snapshots.unreadable.push((id, error)),
+            Some(Decision::Merge(_)) => {
+                let why = "it is a merge, and belongs under merges/";
+                snapshots.unreadable.push((id, Error::damaged(names::of_session(SNAPSHOTS, id), why)));
+            }
+            Some(Decision::Fence(_)) | None => {}
+        }
+    }
+    snapshots.standing.sort_by_key(|snapshot| (snapshot.record.started_ms, snapshot.id));
+    snapshots.unreadable.sort_by_key(|(id, _)| *id);
+    Ok(snapshots)
+}
+
+/// Reads the decision of a session under `snapshots/` or `merges/`; `None` if there is none.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn read(repository: &Repository, prefix: &str, id: SessionId) -> Result<Option<Decision>> {
+    let name = names::of_session(prefix, id);
+    let bytes = match repository.store.get(&name, RECORD_BYTES_MAX).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(error) if error.is_damage() => return Ok(Some(Decision::Unreadable(error))),
+        Err(error) => return Err(error),
+    };
+    let sealer = repository.sealer();
+    let decision = match record::type_of(&name, &bytes) {
+        Ok(ObjectType::Snapshot) if prefix == SNAPSHOTS => {
+            record::open(sealer, &name, &bytes).map(|record| Decision::Snapshot(Box::new(record)))
+        }
+        Ok(ObjectType::Merge) if prefix == MERGES => record::open(sealer, &name, &bytes).map(Decision::Merge),
+        Ok(ObjectType::Fence) => record::open(sealer, &name, &bytes).map(Decision::Fence),
+        Ok(other) => Err(Error::damaged(&name, format!("it is a {other:?}, which does not belong there"))),
+        Err(error) => Err(error),
+    };
+    Ok(Some(decision.unwrap_or_else(Decision::Unreadable)))
+}
+
+/// Lists the sessions that have an object under a prefix.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn list_ids(repository: &Repository, prefix: &str) -> Result<BTreeSet<SessionId>> {
+    let listed = repository.store.list(prefix).await?;
+    Ok(listed.iter().filter_map(|object| names::parse(prefix, &object.name)).collect())
+}
+
+/// Reads a tombstone.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::Damaged`].
+pub async fn read_tombstone(repository: &Repository, id: SnapshotId) -> Result<Option<TombstoneRecord>> {
+    repository.read(&names::of_session(FORGOTTEN, id)).await
+}
+
+/// The decisions of all sessions, as far as listings tell.
+pub struct Decisions {
+    snapshots: BTreeSet<SessionId>,
+    merges: BTreeSet<SessionId>,
+    forgotten: BTreeSet<SessionId>,
+}
+
+/// Whether what a session wrote counts.
+#[derive(Debug)]
+pub enum Standing {
+    /// It committed.
+    Counts,
+    /// It has not committed yet, or never will.
+    DoesNotCount,
+    /// Its decision does not open, so nobody can tell.
+    Unknown(Error),
+}
+
+impl Decisions {
+    /// Lists them: snapshots before tombstones, as in [`load`].
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn list(repository: &Repository) -> Result<Self> {
+        Ok(Decisions {
+            snapshots: list_ids(repository, SNAPSHOTS).await?,
+            merges: list_ids(repository, MERGES).await?,
+            forgotten: list_ids(repository, FORGOTTEN).await?,
+        })
+    }
+
+    /// Returns whether what a session wrote counts.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn standing(&self, repository: &Repository, id: SessionId) -> Result<Standing> {
+        if self.forgotten.contains(&id) {
+            return Ok(Standing::Counts);
+        }
+        for (prefix, listed) in [(SNAPSHOTS, &self.snapshots), (MERGES, &self.merges)] {
+            if !listed.contains(&id) {
+                continue;
+            }
+            return Ok(match read(repository, prefix, id).await? {
+                Some(Decision::Snapshot(_) | Decision::Merge(_)) => Standing::Counts,
+                Some(Decision::Fence(_)) => Standing::DoesNotCount,
+                Some(Decision::Unreadable(error)) => Standing::Unknown(error),
+                // Gone since it was listed, which only forgetting does: its tombstone came first.
+                None => Standing::Counts,
+            });
+        }
+        Ok(Standing::DoesNotCount)
+    }
+}
