@@ -14,6 +14,8 @@ const ALLOCATION_FLOOR: usize = 2 << 20;
 const ALLOCATION_PER_BYTE: usize = 64;
 /// Places in an input at which it is cut off, or a byte changed.
 const PLACES_N: usize = 400;
+/// Random changes of each input.
+const RANDOM_N: u64 = 2000;
 
 #[test]
 fn every_target_has_a_corpus_a_fuzz_file_and_a_binary() {
@@ -143,7 +145,39 @@ fn replay(name: &str) {
             changed[place..place + 4].fill(0xff);
             run(target, &format!("{file}, 4 bytes at {place} set to 0xff"), &changed);
         }
+        for seed in 0..RANDOM_N {
+            run(target, &format!("{file}, changed by seed {seed}"), &changed_by(seed, &input));
+        }
     }
+}
+
+/// Copies, drops, repeats and overwrites pieces of the input, as `seed` says.
+fn changed_by(seed: u64, input: &[u8]) -> Vec<u8> {
+    // SplitMix64, by Sebastiano Vigna: the numbers need to be many, not good.
+    let mut state = seed;
+    let mut below = |bound: usize| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % (bound as u64).max(1)) as usize
+    };
+    let mut bytes = input.to_vec();
+    for _ in 0..=below(4) {
+        let start = below(bytes.len() + 1);
+        let end = start + below((bytes.len() - start + 1).min(64));
+        let piece = bytes[start..end].to_vec();
+        match below(5) {
+            0 => drop(bytes.drain(start..end)),
+            1 => drop(bytes.splice(start..start, piece.repeat(1 + below(4)))),
+            2 => bytes[start..end].fill(below(256) as u8),
+            3 => bytes[start..end].iter_mut().for_each(|byte| *byte = byte.wrapping_add(1)),
+            _ => {
+                let to = below(bytes.len() - piece.len() + 1);
+                bytes[to..to + piece.len()].copy_from_slice(&piece);
+            }
+        }
+    }
+    bytes
 }
 
 fn run(target: &Target, what: &str, input: &[u8]) {
