@@ -1,1 +1,61 @@
-//! x
+//! Engines: the drivers for what dedump backs up.
+//!
+//! | engine | backs up | knows that the dump is whole by |
+//! |---|---|---|
+//! | [`CommandEngine`] | what a command prints | its exit status, the end of its output, its content |
+//! | [`StdinEngine`], [`ReaderEngine`] | what somebody pipes in | its content alone |
+//!
+//! An engine writes streams into a [`Sink`] and returns a [`Verdict`], and only then the dump becomes a snapshot: nothing is
+//! committed before the source itself said that the dump succeeded. The [`gates`] are the demands on a stream's content that
+//! all engines share. [`redact`] prints a command without its secrets.
+//!
+//! # An engine of one's own
+//!
+//! An engine needs nothing but dedump-core. It reads its source to the end, and it turns every doubt into an error: an engine
+//! that returns `Ok` too early makes a snapshot of half a dump.
+//!
+//! ```
+//! use dedump_core::edges::source::{Engine, Sink, Verdict};
+//! use dedump_core::words::error::{Error, Result};
+//! use dedump_engines::gates::{Expected, Watch};
+//! use std::collections::BTreeMap;
+//!
+//! /// Backs up a database's settings, which a library of its own reads.
+//! struct Settings;
+//!
+//! #[async_trait::async_trait]
+//! impl Engine for Settings {
+//!     fn kind(&self) -> &str {
+//!         "settings"
+//!     }
+//!
+//!     async fn dump(&self, sink: &Sink) -> Result<Verdict> {
+//!         let mut stream = sink.stream("settings.sql").await?;
+//!         let mut watch = Watch::default();
+//!         for piece in ["SET a = 1;\n", "SET b = 2;\n"] {
+//!             watch.feed(piece.as_bytes());
+//!             stream.write(piece.as_bytes()).await?;
+//!         }
+//!         // Everything was read. Is it what it should be?
+//!         let judgement = watch.judge(Expected::Anything).map_err(Error::DumpFailed)?;
+//!         stream.finish(BTreeMap::new()).await?;
+//!         Ok(Verdict { warnings: judgement.warnings, ..Verdict::default() })
+//!     }
+//! }
+//! ```
+//!
+//! [`Sink`]: dedump_core::edges::source::Sink
+//! [`Verdict`]: dedump_core::edges::source::Verdict
+
+pub mod gates;
+
+mod child;
+mod command;
+mod content;
+mod intake;
+mod reader;
+mod redact;
+
+pub use command::{CommandEngine, CommandOptions, OUTPUT_GRACE};
+pub use reader::{ReaderEngine, ReaderOptions, Stdin, StdinEngine};
+pub use redact::redact;
