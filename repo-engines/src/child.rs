@@ -3,7 +3,7 @@
 use crate::gates::Watch;
 use crate::intake::Intake;
 use crate::redact::redact_text;
-use dedump_core::words::error::{Error, Result};
+use dedump_core::{Error, Result};
 #[cfg(target_os = "linux")]
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, killpg};

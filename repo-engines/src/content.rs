@@ -1,8 +1,7 @@
 //! What every engine of a single stream asks of its content.
 
 use crate::gates::{Expected, Watch};
-use dedump_core::edges::source::Verdict;
-use dedump_core::words::error::{Error, Result};
+use dedump_core::{Error, Result, Verdict};
 use std::collections::BTreeMap;
 
 /// A dump that passed.

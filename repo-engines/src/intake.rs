@@ -1,7 +1,6 @@
 //! Where an engine's bytes go: a stream of the repository, or, in tests, memory.
 
-use dedump_core::edges::source::StreamWriter;
-use dedump_core::words::error::Result;
+use dedump_core::{Result, StreamWriter};
 use std::future::Future;
 
 /// Takes bytes that were read straight into its own memory.
@@ -51,7 +50,7 @@ impl Intake for Memory {
     async fn advance(&mut self, bytes_n: usize) -> Result<()> {
         self.bytes.extend_from_slice(&self.spare[..bytes_n]);
         if self.bytes.len() > self.bytes_max {
-            return Err(dedump_core::words::error::Error::Conflict("the store is full".to_owned()));
+            return Err(dedump_core::Error::Conflict("the store is full".to_owned()));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! | engine | backs up | knows that the dump is whole by |
 //! |---|---|---|
 //! | [`CommandEngine`] | what a command prints | its exit status, the end of its output, its content |
-//! | [`StdinEngine`], [`ReaderEngine`] | what somebody pipes in | its content alone |
+//! | [`StdinEngine`] | what somebody pipes in | its content alone |
 //!
 //! An engine writes streams into a [`Sink`] and returns a [`Verdict`], and only then the dump becomes a snapshot: nothing is
 //! committed before the source itself said that the dump succeeded. The [`gates`] are the demands on a stream's content that
@@ -15,15 +15,14 @@
 //! that returns `Ok` too early makes a snapshot of half a dump.
 //!
 //! ```
-//! use dedump_core::edges::source::{Engine, Sink, Verdict};
-//! use dedump_core::words::error::{Error, Result};
+//! use dedump_core::{Engine, Error, Result, Sink, Verdict, async_trait};
 //! use dedump_engines::gates::{Expected, Watch};
 //! use std::collections::BTreeMap;
 //!
 //! /// Backs up a database's settings, which a library of its own reads.
 //! struct Settings;
 //!
-//! #[async_trait::async_trait]
+//! #[async_trait]
 //! impl Engine for Settings {
 //!     fn kind(&self) -> &str {
 //!         "settings"
@@ -44,8 +43,8 @@
 //! }
 //! ```
 //!
-//! [`Sink`]: dedump_core::edges::source::Sink
-//! [`Verdict`]: dedump_core::edges::source::Verdict
+//! [`Sink`]: dedump_core::Sink
+//! [`Verdict`]: dedump_core::Verdict
 
 pub mod gates;
 
@@ -53,9 +52,9 @@ mod child;
 mod command;
 mod content;
 mod intake;
-mod reader;
 mod redact;
+mod stdin;
 
 pub use command::{CommandEngine, CommandOptions, OUTPUT_GRACE};
-pub use reader::{ReaderEngine, ReaderOptions, Stdin, StdinEngine};
 pub use redact::redact;
+pub use stdin::{Stdin, StdinEngine, StdinOptions};

@@ -39,6 +39,23 @@ async fn failure(engine: &CommandEngine) -> String {
     }
 }
 
+/// Takes little at a time, and its time for it.
+struct Slow {
+    memory: Memory,
+    piece_bytes: usize,
+}
+
+impl Intake for Slow {
+    fn spare(&mut self) -> &mut [u8] {
+        &mut self.memory.spare()[..self.piece_bytes]
+    }
+
+    async fn advance(&mut self, bytes_n: usize) -> Result<()> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.memory.advance(bytes_n).await
+    }
+}
+
 /// A folder for the numbers of processes that must not be left behind.
 struct Pids(tempfile::TempDir);
 
@@ -199,7 +216,11 @@ async fn output_held_by_a_background_process_is_refused_and_the_process_killed()
 
 #[tokio::test]
 async fn a_background_process_that_never_stops_writing_is_refused() {
-    let why = failure(&impatient("yes & echo x")).await;
+    // So slow that there is always something to read.
+    let mut slow = Slow { memory: Memory::new(), piece_bytes: 64 * 1024 };
+    let engine = impatient("yes & echo x");
+    let outcome = tokio::time::timeout(PATIENCE, engine.run(&mut slow)).await.expect("it hangs");
+    let Err(Error::DumpFailed(why)) = outcome else { panic!("{outcome:?}") };
     assert!(why.starts_with("sh exited, but a background process still holds its output open"), "{why}");
 }
 
@@ -224,29 +245,24 @@ async fn a_background_process_that_lets_go_in_time_is_awaited() {
 
 #[tokio::test]
 async fn what_a_dead_command_left_in_the_pipe_is_read_by_a_slow_reader() {
-    struct Slow(Memory);
-    impl Intake for Slow {
-        fn spare(&mut self) -> &mut [u8] {
-            &mut self.0.spare()[..64]
-        }
-        async fn advance(&mut self, bytes_n: usize) -> Result<()> {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            self.0.advance(bytes_n).await
-        }
-    }
     let options = CommandOptions { output_grace: Duration::ZERO, ..CommandOptions::default() };
-    let mut slow = Slow(Memory::new());
+    let mut slow = Slow { memory: Memory::new(), piece_bytes: 64 };
     engine(&["head", "-c", "20000", "/dev/zero"], options).run(&mut slow).await.expect("a good dump");
-    assert_eq!(slow.0.bytes.len(), 20_000);
+    assert_eq!(slow.memory.bytes.len(), 20_000);
 }
 
 #[tokio::test]
-async fn error_output_held_by_a_background_process_hangs_nothing() {
+async fn error_output_held_by_a_background_process_hangs_nothing_and_spares_it() {
     let pids = Pids::new();
-    assert_eq!(output(&impatient(&format!("{} echo x", pids.sleeper(">/dev/null")))).await.1, b"x\n");
-    let left = pids.pid("sleeper").await;
-    assert!(is_alive(left), "a good command's background processes are none of our business");
-    kill(left, nix::sys::signal::Signal::SIGKILL).expect("it lives");
+    let (go, answer) = (pids.file("go"), pids.file("answer"));
+    let wait = format!(
+        "while [ ! -e {} ]; do sleep 0.01; done; echo 1 > {1}.new; mv {1}.new {1}",
+        go.display(),
+        answer.display()
+    );
+    assert_eq!(output(&impatient(&format!("({wait}) >/dev/null & echo x"))).await.1, b"x\n");
+    std::fs::write(go, "").expect("a file");
+    pids.pid("answer").await;
 }
 
 #[tokio::test]
@@ -258,7 +274,7 @@ async fn a_command_that_closes_its_output_is_awaited() {
 #[tokio::test]
 async fn a_failed_command_takes_its_group_with_it() {
     let pids = Pids::new();
-    let why = failure(&shell(&format!("{} echo x; exit 4", pids.sleeper(">/dev/null 2>&1")))).await;
+    let why = failure(&shell(&format!("{} echo x; exit 4", pids.sleeper("")))).await;
     assert!(why.starts_with("sh failed with exit status 4"), "{why}");
     pids.assert_dies("sleeper").await;
 }

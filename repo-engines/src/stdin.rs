@@ -1,12 +1,10 @@
-//! The engine for what somebody else reads for us: standard input, or any reader, becomes one stream.
+//! The engine for standard input, or any reader like it: what it gives becomes one stream.
 
 use crate::child::{PIPE_BYTES, enlarge_pipe};
 use crate::content::{self, Found};
 use crate::gates::{Expected, Watch};
 use crate::intake::Intake;
-use async_trait::async_trait;
-use dedump_core::edges::source::{Engine, Sink, Verdict, check_stream_name};
-use dedump_core::words::error::{Error, Result};
+use dedump_core::{Engine, Error, Result, Sink, Verdict, async_trait, check_stream_name};
 use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -17,39 +15,46 @@ use tokio::sync::mpsc;
 /// Pieces of standard input that wait to be taken, at most; each has up to 1 MiB.
 const PIECES_QUEUED_MAX: usize = 2;
 
-/// Backs up what a reader gives, to its end, as one stream.
+/// Backs up what standard input gives, to its end, as one stream.
 ///
-/// A reader has **no exit status**. In `pg_dump app | dedump backup -`, nobody tells dedump that `pg_dump` failed: its end of
-/// the pipe is closed either way, and what was written until then looks like a dump. Only the end markers that some formats
-/// have help (see [`gates`](crate::gates)); a stream without them gets a warning. Let dedump run the command instead:
+/// Standard input has **no exit status**. In `pg_dump app | dedump backup -`, nobody tells dedump that `pg_dump` failed: its
+/// end of the pipe is closed either way, and what was written until then looks like a dump. Only the end markers that some
+/// formats have help (see [`gates`](crate::gates)); a stream without them gets a warning. Let dedump run the command instead:
 /// `dedump backup -- pg_dump app`, a [`CommandEngine`](crate::CommandEngine).
 ///
-/// It can dump once: the reader is used up.
-pub struct ReaderEngine<R> {
+/// It can dump once: the input is used up.
+pub struct StdinEngine<R = Stdin> {
     stream: String,
-    options: ReaderOptions,
+    options: StdinOptions,
     reader: Mutex<Option<R>>,
 }
 
-/// Backs up standard input; see [`ReaderEngine`].
-pub type StdinEngine = ReaderEngine<Stdin>;
-
-/// Options of a [`ReaderEngine`].
+/// Options of a [`StdinEngine`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ReaderOptions {
+pub struct StdinOptions {
     /// Whether no input at all is a good dump.
     pub allow_empty: bool,
 }
 
-impl<R: AsyncRead + Unpin + Send> ReaderEngine<R> {
-    /// Creates an engine that names what `reader` gives `stream`.
+impl StdinEngine {
+    /// Creates an engine that names what comes from the process' standard input `stream`.
     ///
     /// # Errors
     /// [`Error::Invalid`]: there can't be such a stream.
-    pub fn new(stream: impl Into<String>, reader: R, options: ReaderOptions) -> Result<Self> {
+    pub fn new(stream: impl Into<String>, options: StdinOptions) -> Result<Self> {
+        StdinEngine::with_reader(stream, Stdin::default(), options)
+    }
+}
+
+impl<R: AsyncRead + Unpin + Send> StdinEngine<R> {
+    /// Creates an engine that names what `reader` gives `stream`; `reader` stands in for standard input.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: there can't be such a stream.
+    pub fn with_reader(stream: impl Into<String>, reader: R, options: StdinOptions) -> Result<Self> {
         let stream = stream.into();
         check_stream_name(&stream)?;
-        Ok(ReaderEngine { stream, options, reader: Mutex::new(Some(reader)) })
+        Ok(StdinEngine { stream, options, reader: Mutex::new(Some(reader)) })
     }
 
     async fn run(&self, intake: &mut impl Intake) -> Result<Found> {
@@ -81,18 +86,8 @@ impl<R: AsyncRead + Unpin + Send> ReaderEngine<R> {
     }
 }
 
-impl StdinEngine {
-    /// Creates an engine that names what comes from the process' standard input `stream`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`]: there can't be such a stream.
-    pub fn stdin(stream: impl Into<String>, options: ReaderOptions) -> Result<Self> {
-        ReaderEngine::new(stream, Stdin::default(), options)
-    }
-}
-
 #[async_trait]
-impl<R: AsyncRead + Unpin + Send> Engine for ReaderEngine<R> {
+impl<R: AsyncRead + Unpin + Send> Engine for StdinEngine<R> {
     fn kind(&self) -> &str {
         "stdin"
     }
@@ -202,15 +197,15 @@ mod tests {
     const WHOLE: &str =
         "--\n-- PostgreSQL database dump\n--\n\n1\tone\n--\n-- PostgreSQL database dump complete\n--\n\n";
 
-    async fn run(input: impl AsyncRead + Unpin + Send, options: ReaderOptions) -> (Result<Found>, Vec<u8>) {
+    async fn run(input: impl AsyncRead + Unpin + Send, options: StdinOptions) -> (Result<Found>, Vec<u8>) {
         let mut memory = Memory::new();
-        let engine = ReaderEngine::new("app.sql", input, options).expect("a good name");
+        let engine = StdinEngine::with_reader("app.sql", input, options).expect("a good name");
         let found = engine.run(&mut memory).await;
         (found, memory.bytes)
     }
 
     async fn failure(input: impl AsyncRead + Unpin + Send) -> String {
-        match run(input, ReaderOptions::default()).await.0 {
+        match run(input, StdinOptions::default()).await.0 {
             Err(Error::DumpFailed(why)) => why,
             other => panic!("{other:?}"),
         }
@@ -219,18 +214,18 @@ mod tests {
     #[tokio::test]
     async fn input_becomes_the_stream_byte_for_byte() {
         let input: Vec<u8> = (0..1_000_000u32).flat_map(u32::to_le_bytes).collect();
-        let (found, bytes) = run(&input[..], ReaderOptions::default()).await;
+        let (found, bytes) = run(&input[..], StdinOptions::default()).await;
         assert!(found.is_ok());
         assert!(bytes == input);
     }
 
     #[tokio::test]
     async fn input_without_an_end_marker_gets_a_warning() {
-        let (found, _) = run(&b"a,b\n1,2\n"[..], ReaderOptions::default()).await;
+        let (found, _) = run(&b"a,b\n1,2\n"[..], StdinOptions::default()).await;
         let warnings = found.expect("no gate").verdict.warnings;
         assert!(warnings[0].contains("\"app.sql\" is whole is unknown"), "{warnings:?}");
 
-        let (found, _) = run(WHOLE.as_bytes(), ReaderOptions::default()).await;
+        let (found, _) = run(WHOLE.as_bytes(), StdinOptions::default()).await;
         let found = found.expect("a whole dump");
         assert_eq!(found.verdict, Verdict::default());
         assert_eq!(found.stream_facts["format"], "pg_dump text");
@@ -246,7 +241,7 @@ mod tests {
     async fn empty_input_is_refused_unless_allowed() {
         let why = failure(tokio::io::empty()).await;
         assert!(why.contains("--allow-empty"), "{why}");
-        let (found, bytes) = run(tokio::io::empty(), ReaderOptions { allow_empty: true }).await;
+        let (found, bytes) = run(tokio::io::empty(), StdinOptions { allow_empty: true }).await;
         assert_eq!((found.expect("allowed").verdict.warnings.len(), bytes.len()), (1, 0));
     }
 
@@ -259,13 +254,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_fails_is_reported_as_such() {
-        let engine = ReaderEngine::new("app.sql", WHOLE.as_bytes(), ReaderOptions::default()).expect("a good name");
+        let engine =
+            StdinEngine::with_reader("app.sql", WHOLE.as_bytes(), StdinOptions::default()).expect("a good name");
         assert!(matches!(engine.run(&mut Memory::refusing_after(3)).await, Err(Error::Conflict(_))));
     }
 
     #[tokio::test]
     async fn a_reader_is_used_up_by_one_dump() {
-        let engine = ReaderEngine::new("app.sql", WHOLE.as_bytes(), ReaderOptions::default()).expect("a good name");
+        let engine =
+            StdinEngine::with_reader("app.sql", WHOLE.as_bytes(), StdinOptions::default()).expect("a good name");
         engine.run(&mut Memory::new()).await.expect("the first time");
         assert!(matches!(engine.run(&mut Memory::new()).await, Err(Error::Invalid(_))));
     }
@@ -275,7 +272,7 @@ mod tests {
         let input: Vec<u8> = (0..2_000_000u32).flat_map(u32::to_le_bytes).collect();
         let expected = input.clone();
         let pieces = PiecesReader(Pieces::of(move || io::Cursor::new(input)).expect("a thread"));
-        let (found, bytes) = run(pieces, ReaderOptions::default()).await;
+        let (found, bytes) = run(pieces, StdinOptions::default()).await;
         assert!(found.is_ok());
         assert!(bytes == expected);
     }

@@ -1,0 +1,488 @@
+//! One function a decoder: hostile bytes in, no panic, no allocation without bound, and what decodes encodes to the same.
+//!
+//! The targets under `fuzz/` call these with libFuzzer's inputs; the test `fuzz_corpus` calls them with every file of
+//! `fuzz/corpus` and with small mutations of it, on a stable compiler. A decoder behind a seal gets its input sealed
+//! with [`keys`], so that it is the decoder that meets it, not the seal.
+
+use dedump_core::internals::chunker::{Chunker, ChunkerKind, ChunkerParams};
+use dedump_core::internals::compress::{Compressor, Decompressor, Encoding};
+use dedump_core::internals::keys::{Keys, Purpose, Secret, Secrets};
+use dedump_core::internals::seal::{Domain, ObjectCipher, TAG_BYTES};
+use dedump_core::internals::slot_keys::{Argon2Params, SlotKeys};
+use dedump_core::internals::config::ConfigRecord;
+use dedump_core::internals::contents::ChunkEntry;
+use dedump_core::internals::decision::{FenceRecord, MergeRecord, TombstoneRecord};
+use dedump_core::internals::header::{HEADER_BYTES, Header, ObjectType};
+use dedump_core::internals::names::{self, FragmentName, PackKind};
+use dedump_core::internals::node::{ChildEntry, LeafEntry, Node};
+use dedump_core::internals::pack::{BlobPlace, EncodedBlob, PackInfo, PackOpener, PackWriter, TAIL_BYTES};
+use dedump_core::internals::record::{Record, Sealer};
+use dedump_core::internals::session::SessionRecord;
+use dedump_core::internals::slot::{SlotKind, SlotLabel};
+use dedump_core::internals::snapshot::{Quality, SnapshotRecord, StreamRecord, Totals};
+use dedump_core::internals::{fragment as fragments, pack as packs, record as records, slot as slots};
+use dedump_core::{ChunkId, PackId, RepositoryId, SessionId};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+/// A target: what it is called, its body, and the inputs that its corpus starts from.
+pub struct Target {
+    /// Its name: that of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
+    pub name: &'static str,
+    /// What it does with an input.
+    pub run: fn(&[u8]),
+    /// Inputs that lead far into the decoder; the odd ones are files of the corpus.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// Every target.
+pub const TARGETS: [Target; 9] = [
+    Target { name: "chunker", run: chunker, seeds: chunker_seeds },
+    Target { name: "compress", run: compress, seeds: compress_seeds },
+    Target { name: "fragment", run: fragment, seeds: fragment_seeds },
+    Target { name: "header", run: header, seeds: header_seeds },
+    Target { name: "name", run: name, seeds: name_seeds },
+    Target { name: "node", run: node, seeds: node_seeds },
+    Target { name: "pack", run: pack, seeds: pack_seeds },
+    Target { name: "record", run: record, seeds: record_seeds },
+    Target { name: "slot", run: slot, seeds: slot_seeds },
+];
+
+const REPOSITORY: RepositoryId = RepositoryId([0x42; 16]);
+const FRAGMENT: FragmentName = FragmentName { session: SessionId([0x51; 16]), number: 0 };
+const SALT: [u8; 32] = [0x5a; 32];
+const OBJECT: &str = "fuzzed";
+
+/// Returns the keys that hostile plaintext is sealed with.
+pub fn keys() -> Keys {
+    let secrets = Secrets { naming: Secret([1; 32]), epochs: BTreeMap::from([(1, Secret([2; 32]))]) };
+    Keys::derive(secrets).expect("there is an epoch")
+}
+
+/// Any object's first 64 bytes.
+pub fn header(input: &[u8]) {
+    if let Ok((header, rest)) = Header::decode(OBJECT, input) {
+        assert_eq!([&header.encode()[..], rest].concat(), input, "a header has one form");
+    }
+}
+
+/// A name in the store.
+pub fn name(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Some(parsed) = names::parse_fragment(text) {
+        assert_eq!(names::fragment(parsed), text, "a name has one form");
+    }
+    for prefix in names::PREFIXES {
+        if let Some(id) = names::parse::<SessionId>(prefix, text) {
+            assert_eq!(names::of_session(prefix, id), text, "a name has one form");
+        }
+    }
+}
+
+/// A manifest node.
+pub fn node(input: &[u8]) {
+    if let Ok(node) = Node::decode(input) {
+        assert_eq!(node.encode(), input, "a node has one form");
+        node.totals();
+    }
+}
+
+/// An index fragment, and with it the list of what a pack holds: the input is its plaintext.
+pub fn fragment(input: &[u8]) {
+    let keys = keys();
+    let sealer = Sealer { repository: REPOSITORY, keys: &keys };
+    let sealed = seal_whole(&keys, ObjectType::Fragment, Purpose::Index, &names::fragment(FRAGMENT), input);
+    if let Ok(packs) = fragments::open(sealer, FRAGMENT, &sealed) {
+        let again = fragments::seal(sealer, FRAGMENT, SALT, &packs);
+        same(fragments::open(sealer, FRAGMENT, &again), packs);
+    }
+}
+
+/// A small sealed object: the first byte picks its type, the rest is what the codec meets.
+pub fn record(input: &[u8]) {
+    let Some((pick, payload)) = input.split_first() else { return };
+    match pick % 7 {
+        0 => record_of::<ConfigRecord>(payload),
+        1 => record_of::<SnapshotRecord>(payload),
+        2 => record_of::<SessionRecord>(payload),
+        3 => record_of::<MergeRecord>(payload),
+        4 => record_of::<FenceRecord>(payload),
+        5 => record_of::<TombstoneRecord>(payload),
+        _ => record_of::<SlotLabel>(payload),
+    }
+}
+
+fn record_of<T: Record + Debug + PartialEq>(payload: &[u8]) {
+    let keys = keys();
+    let sealer = Sealer { repository: REPOSITORY, keys: &keys };
+    let plain = [&len_u32(payload)[..], payload].concat();
+    let sealed = seal_whole(&keys, T::TYPE, Purpose::Record, OBJECT, &plain);
+    if let Ok(record) = records::open::<T>(sealer, OBJECT, &sealed) {
+        let again = records::seal(sealer, OBJECT, SALT, &record).expect("what was read can be written");
+        same(records::open(sealer, OBJECT, &again), record);
+    }
+    // The length before the payload is hostile too.
+    let sealed = seal_whole(&keys, T::TYPE, Purpose::Record, OBJECT, payload);
+    if let Ok(record) = records::open::<T>(sealer, OBJECT, &sealed) {
+        records::seal(sealer, OBJECT, SALT, &record).expect("what was read can be written");
+    }
+}
+
+/// A key slot: as it lies in the store, and with the input as the secrets that it wraps. Never runs Argon2id.
+pub fn slot(input: &[u8]) {
+    let keys = keys();
+    let sealer = Sealer { repository: REPOSITORY, keys: &keys };
+    let slot_keys = SlotKeys::from_key_file(&Secret([7; 32]), &SALT);
+    if let Ok(slot) = slots::parse(OBJECT, REPOSITORY, input) {
+        // Whether it opens is the seal's affair; that it is tried without a panic is ours.
+        let _ = (slot.unwrap_secrets(&slot_keys), slot.label(&keys));
+    }
+    let mut bytes = whole_header(ObjectType::Slot, 0).encode().to_vec();
+    bytes.extend_from_slice(&[2, 0, 0, 0]);
+    bytes.extend_from_slice(&[0; 12]);
+    bytes.extend_from_slice(slot_keys.commitment());
+    let associated = [&bytes[..], OBJECT.as_bytes()].concat();
+    bytes.extend_from_slice(&len_u32(&vec![0; input.len() + TAG_BYTES]));
+    let start = bytes.len();
+    bytes.extend_from_slice(input);
+    ObjectCipher::new(&slot_keys.wrap, &SALT, associated).seal_tail_of(Domain::Body, 0, &mut bytes, start);
+    let parsed = slots::parse(OBJECT, REPOSITORY, &bytes).expect("the outside is as a slot's is");
+    if let Ok(secrets) = parsed.unwrap_secrets(&slot_keys) {
+        let secrets = secrets.expect("the keys are the slot's");
+        let keys = Keys::derive(secrets).expect("a slot has an epoch");
+        let sealer = Sealer { repository: REPOSITORY, keys: &keys };
+        let label = SlotLabel { label: String::new(), created_ms: 0, host: String::new() };
+        slots::seal(sealer, OBJECT, (SlotKind::KeyFile, &slot_keys, SALT), (&label, SALT)).expect("it can be written");
+    }
+    // A record in the place of the label.
+    record_of::<SlotLabel>(input);
+    assert!(slots::parse(OBJECT, sealer.repository, &[]).is_err());
+}
+
+/// A pack: the first byte says whether the input is a whole pack, a trailer, a tail, a blob or what goes into one.
+pub fn pack(input: &[u8]) {
+    let keys = keys();
+    let sealer = Sealer { repository: REPOSITORY, keys: &keys };
+    let Some((pick, input)) = input.split_first() else { return };
+    match pick % 5 {
+        0 => whole_pack(sealer, input),
+        1 => pack_trailer(sealer, input),
+        2 => {
+            let (opener, cipher) = opener(sealer, input.len() as u64 + 1000);
+            if let Ok(trailer_bytes) = opener.open_tail(&sealed_part(&cipher, Domain::Tail, input)) {
+                assert!(trailer_bytes < input.len() as u64 + 1000);
+            }
+        }
+        3 => pack_blob(sealer, input),
+        _ => pack_round_trip(sealer, input),
+    }
+}
+
+fn whole_pack(sealer: Sealer<'_>, bytes: &[u8]) {
+    let id = PackId(*blake3::hash(bytes).as_bytes());
+    for kind in [PackKind::Data, PackKind::Meta] {
+        if let Ok(contents) = packs::verify(sealer, kind, id, bytes) {
+            assert_eq!(contents.info.bytes, bytes.len() as u64);
+        }
+    }
+}
+
+fn pack_trailer(sealer: Sealer<'_>, input: &[u8]) {
+    let (length, plain) = input.split_at(input.len().min(4));
+    let blobs_bytes = length.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let fixed_bytes = (HEADER_BYTES + plain.len() + TAG_BYTES + TAIL_BYTES) as u64;
+    let (opener, cipher) = opener(sealer, fixed_bytes + blobs_bytes);
+    if let Ok(contents) = opener.open_trailer(&sealed_part(&cipher, Domain::Trailer, plain)) {
+        assert_eq!(contents.blobs.iter().map(|blob| u64::from(blob.sealed_bytes)).sum::<u64>(), blobs_bytes);
+    }
+}
+
+fn pack_blob(sealer: Sealer<'_>, input: &[u8]) {
+    let Some((&[encoding, low, middle], encoded)) = input.split_first_chunk() else { return };
+    let Some(encoding) = Encoding::from_number(encoding % 3) else { return };
+    let place = BlobPlace { encoding, plain_bytes: u32::from_le_bytes([low, middle, 0, 0]) };
+    let (opener, cipher) = opener(sealer, 1000);
+    let mut inflater = Decompressor::new().expect("memory");
+    let opened = opener.open_blob(&mut inflater, 0, &place, &sealed_part(&cipher, Domain::Body, encoded));
+    if let Ok(plain) = opened {
+        assert_eq!(plain.len(), place.plain_bytes as usize, "a blob has the length that was announced");
+    }
+}
+
+/// Writes the input as one blob of two chunks and one of one, and verifies the pack.
+fn pack_round_trip(sealer: Sealer<'_>, input: &[u8]) {
+    let (id, bytes) = small_pack(sealer, input);
+    let contents = packs::verify(sealer, PackKind::Data, id, &bytes).expect("what was written verifies");
+    assert_eq!(contents.blobs.len(), 2);
+}
+
+/// What a blob was compressed to: the first 2 bytes say its encoding and length.
+pub fn compress(input: &[u8]) {
+    let Some((&[encoding, length], encoded)) = input.split_first_chunk() else { return };
+    let mut inflater = Decompressor::new().expect("memory");
+    let plain_bytes = usize::from(length) * 100;
+    if let Some(encoding) = Encoding::from_number(encoding)
+        && let Ok(plain) = inflater.decompress(encoding, encoded, plain_bytes)
+    {
+        assert_eq!(plain.len(), plain_bytes, "the length is the one that was announced");
+    }
+    let (encoding, again) = Compressor::new(1).expect("memory").compress(encoded).expect("memory");
+    same(inflater.decompress(encoding, &again, encoded.len()), encoded.to_vec());
+}
+
+/// The chunker: the first 4 bytes choose its parameters and where the stream is split, the rest is the stream.
+pub fn chunker(input: &[u8]) {
+    let Some((&[min, avg, max, split], stream)) = input.split_first_chunk() else { return };
+    let params = ChunkerParams {
+        kind: ChunkerKind::FastCdc,
+        min_bytes: 64 + 2 * u32::from(min),
+        avg_bytes: 256 + 2 * u32::from(avg),
+        max_bytes: 1024 + 2 * u32::from(max),
+        normalization: split % 5,
+    };
+    let Ok(chunker) = Chunker::new(params, &[9; 32]) else { return };
+    let mut whole = Vec::new();
+    assert_eq!(chunker.cut(stream, true, &mut whole), stream.len(), "cuts cover the stream");
+    assert_eq!(whole.iter().map(|length| *length as usize).sum::<usize>(), stream.len());
+    assert!(whole.iter().all(|length| (1..=params.max_bytes).contains(length)), "a chunk is too long: {whole:?}");
+    let before_last = whole.len().saturating_sub(1);
+    assert!(whole.iter().take(before_last).all(|length| *length >= params.min_bytes), "too short: {whole:?}");
+
+    let (mut pieces, mut start) = (Vec::new(), 0);
+    for end in (0..stream.len()).step_by(usize::from(split) * 16 + 1) {
+        start += chunker.cut(&stream[start..end.max(start)], false, &mut pieces);
+        assert!(end.saturating_sub(start) < params.max_bytes as usize, "what is left is less than the longest chunk");
+    }
+    chunker.cut(&stream[start..], true, &mut pieces);
+    assert_eq!(pieces, whole, "cuts do not depend on how the stream arrives");
+}
+
+fn same<T: Debug + PartialEq, E: Debug>(decoded: Result<T, E>, expected: T) {
+    assert_eq!(decoded.expect("what was encoded decodes"), expected);
+}
+
+fn len_u32(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).expect("inputs are small").to_le_bytes()
+}
+
+fn whole_header(object_type: ObjectType, epoch: u32) -> Header {
+    Header { object_type, epoch, repository: REPOSITORY, salt: SALT }
+}
+
+/// Seals an object whose body is one part, bound to its header and name.
+fn seal_whole(keys: &Keys, object_type: ObjectType, purpose: Purpose, name: &str, plain: &[u8]) -> Vec<u8> {
+    let mut bytes = whole_header(object_type, 1).encode().to_vec();
+    let key = keys.purpose(1, purpose).expect("the epoch has keys");
+    let cipher = ObjectCipher::new(key, &SALT, [&bytes[..], name.as_bytes()].concat());
+    bytes.extend_from_slice(plain);
+    cipher.seal_tail_of(Domain::Body, 0, &mut bytes, HEADER_BYTES);
+    bytes
+}
+
+/// The opener of a data pack of this length, and the cipher that its parts are sealed with.
+fn opener(sealer: Sealer<'_>, bytes: u64) -> (PackOpener, ObjectCipher) {
+    let info = PackInfo { id: PackId([3; 32]), kind: PackKind::Data, bytes, epoch: 1, salt: SALT };
+    let key = sealer.keys.purpose(1, Purpose::Data).expect("the epoch has keys");
+    let cipher = ObjectCipher::new(key, &SALT, whole_header(ObjectType::DataPack, 1).encode().to_vec());
+    (PackOpener::new(sealer, info).expect("the epoch has keys"), cipher)
+}
+
+fn sealed_part(cipher: &ObjectCipher, domain: Domain, plain: &[u8]) -> Vec<u8> {
+    let mut bytes = plain.to_vec();
+    cipher.seal_tail_of(domain, 0, &mut bytes, 0);
+    bytes
+}
+
+fn small_pack(sealer: Sealer<'_>, plain: &[u8]) -> (PackId, Vec<u8>) {
+    let mut compressor = Compressor::new(1).expect("memory");
+    let mut writer = PackWriter::create(PackKind::Data, sealer, SALT, 1024);
+    let (first, second) = plain.split_at(plain.len() / 2);
+    for chunks in [vec![first, second], vec![second]] {
+        let plain = chunks.concat();
+        let (encoding, encoded) = compressor.compress(&plain).expect("memory");
+        let entry = |chunk: &&[u8]| ChunkEntry { id: sealer.keys.chunk_id(chunk), plain_bytes: chunk.len() as u32 };
+        let chunks = chunks.iter().map(entry).collect();
+        writer.push(EncodedBlob { encoding, encoded, plain_bytes: plain.len() as u32, chunks });
+    }
+    let (contents, bytes) = writer.finish();
+    (contents.info.id, bytes)
+}
+
+/// Bytes that look random and are always the same.
+pub fn noise(bytes_n: usize) -> Vec<u8> {
+    let mut bytes = vec![0; bytes_n];
+    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn header_seeds() -> Vec<Vec<u8>> {
+    let header = |object_type, epoch| whole_header(object_type, epoch).encode().to_vec();
+    let newer = {
+        let mut bytes = header(ObjectType::Config, 1);
+        bytes[8] = 2;
+        bytes
+    };
+    vec![header(ObjectType::Config, 1), [header(ObjectType::DataPack, 7), b"rest".to_vec()].concat(), newer]
+}
+
+fn name_seeds() -> Vec<Vec<u8>> {
+    let session = SessionId([0xab; 16]);
+    [
+        names::fragment(FRAGMENT),
+        names::of_session(names::SNAPSHOTS, session),
+        names::pack(PackKind::Meta, PackId([0x10; 32])),
+        format!("{}0", names::fragment(FRAGMENT)),
+        names::CONFIG.to_owned(),
+    ]
+    .map(String::into_bytes)
+    .into()
+}
+
+fn node_seeds() -> Vec<Vec<u8>> {
+    let entries: Vec<_> =
+        (1..4).map(|n| LeafEntry { id: ChunkId([n; 32]), plain_bytes: u32::from(n) * 1000 }).collect();
+    let child = ChildEntry { id: ChunkId([8; 32]), bytes: u64::MAX, chunks_n: u64::MAX };
+    vec![
+        Node::Leaf { entries: Vec::new(), sketches: Vec::new() }.encode(),
+        Node::Leaf { entries: entries.clone(), sketches: Vec::new() }.encode(),
+        Node::Leaf { entries, sketches: vec![[7; 12]; 3] }.encode(),
+        Node::Inner { level: 1, children: vec![child, child] }.encode(),
+    ]
+}
+
+fn fragment_seeds() -> Vec<Vec<u8>> {
+    let keys = keys();
+    let sealer = Sealer { repository: REPOSITORY, keys: &keys };
+    let (id, bytes) = small_pack(sealer, b"some plaintext, twice: some plaintext");
+    let contents = packs::verify(sealer, PackKind::Data, id, &bytes).expect("what was written verifies");
+    let cipher = |bytes: &[u8]| {
+        let key = keys.purpose(1, Purpose::Index).expect("the epoch has keys");
+        let name = names::fragment(FRAGMENT);
+        ObjectCipher::new(key, &SALT, [&bytes[..HEADER_BYTES], name.as_bytes()].concat())
+    };
+    [&[][..], std::slice::from_ref(&contents), &[contents.clone(), contents.clone()]]
+        .map(|packs| {
+            let sealed = fragments::seal(sealer, FRAGMENT, SALT, packs);
+            cipher(&sealed).open(Domain::Body, 0, &sealed[HEADER_BYTES..]).expect("its own seal")
+        })
+        .into()
+}
+
+fn record_seeds() -> Vec<Vec<u8>> {
+    let text = |text: &str| text.to_owned();
+    let facts = BTreeMap::from([(text("engine"), text("postgres")), (text("version"), text("15.18"))]);
+    let chunker = ChunkerParams::default();
+    let stream = StreamRecord {
+        name: text("app.dump"),
+        bytes: 1 << 40,
+        chunks_n: 16 << 20,
+        hash: [4; 32],
+        root: ChunkId([5; 32]),
+        root_level: 2,
+        chunker,
+        facts: facts.clone(),
+    };
+    let snapshot = SnapshotRecord {
+        started_ms: 1_700_000_000_000,
+        ended_ms: -1,
+        host: text("db1"),
+        source: text("postgres:app"),
+        tags: facts.clone(),
+        program: text("dedump 0.1.0"),
+        quality: Quality::Suspicious,
+        reasons: vec![text("it shrank")],
+        warnings: vec![text("é")],
+        facts,
+        parent: Some(SessionId([6; 16])),
+        origin: None,
+        streams: vec![stream.clone(), stream],
+        fragments_n: 2,
+        totals: Totals::default(),
+    };
+    let session = SessionRecord {
+        operation: text("backup"),
+        host: text("db1"),
+        process: 4711,
+        program: text("dedump 0.1.0"),
+        source: text("postgres:app"),
+        started_ms: 0,
+        refreshes_n: 3,
+        bytes_done: u64::MAX,
+    };
+    let config = ConfigRecord { created_ms: 0, program: text("dedump 0.1.0"), chunker };
+    let merge = MergeRecord { operation: text("reindex"), ended_ms: 1, fragments_n: 1, supersedes: vec![FRAGMENT] };
+    let fence = FenceRecord { by: SessionId([9; 16]), reason: text("it looked dead"), fenced_ms: 2 };
+    let tombstone = TombstoneRecord { forgotten_ms: 3, source: text("postgres:app"), taken_ms: 4, fragments_n: 5 };
+    let label = SlotLabel { label: text("laptop"), created_ms: 6, host: text("db1") };
+    vec![
+        record_seed(0, &config),
+        record_seed(1, &snapshot),
+        record_seed(2, &session),
+        record_seed(3, &merge),
+        record_seed(4, &fence),
+        record_seed(5, &tombstone),
+        record_seed(6, &label),
+    ]
+}
+
+/// The payload of a record, taken out of its seal again.
+fn record_seed<T: Record>(pick: u8, record: &T) -> Vec<u8> {
+    let keys = keys();
+    let sealed =
+        records::seal(Sealer { repository: REPOSITORY, keys: &keys }, OBJECT, SALT, record).expect("it is small");
+    let (head, body) = sealed.split_at(HEADER_BYTES);
+    let key = keys.purpose(1, Purpose::Record).expect("the epoch has keys");
+    let cipher = ObjectCipher::new(key, &SALT, [head, OBJECT.as_bytes()].concat());
+    let plain = cipher.open(Domain::Body, 0, body).expect("its own seal");
+    let (length, rest) = plain.split_first_chunk().expect("a length");
+    [&[pick][..], &rest[..u32::from_le_bytes(*length) as usize]].concat()
+}
+
+fn slot_seeds() -> Vec<Vec<u8>> {
+    let keys = keys();
+    let sealer = Sealer { repository: REPOSITORY, keys: &keys };
+    let slot_keys = SlotKeys::from_key_file(&Secret([7; 32]), &SALT);
+    let label = SlotLabel { label: "laptop".to_owned(), created_ms: 6, host: "db1".to_owned() };
+    // The keys of a passphrase would take Argon2id its time; what the decoder sees is the same.
+    let slot = |kind| slots::seal(sealer, OBJECT, (kind, &slot_keys, SALT), (&label, SALT)).expect("it is small");
+    let secrets = [&[1; 32][..], &2u32.to_le_bytes(), &1u32.to_le_bytes(), &[2; 32], &9u32.to_le_bytes(), &[3; 32]];
+    vec![slot(SlotKind::KeyFile), slot(SlotKind::Passphrase(Argon2Params::default())), secrets.concat()]
+}
+
+fn pack_seeds() -> Vec<Vec<u8>> {
+    let keys = keys();
+    let sealer = Sealer { repository: REPOSITORY, keys: &keys };
+    let (id, bytes) = small_pack(sealer, b"some plaintext, twice: some plaintext");
+    let contents = packs::verify(sealer, PackKind::Data, id, &bytes).expect("what was written verifies");
+    let blobs_bytes: u32 = contents.blobs.iter().map(|blob| blob.sealed_bytes).sum();
+    let (opener_cipher, trailer_start) = (opener(sealer, 1000).1, HEADER_BYTES + blobs_bytes as usize);
+    let trailer =
+        opener_cipher.open(Domain::Trailer, 0, &bytes[trailer_start..bytes.len() - TAIL_BYTES]).expect("its own seal");
+    let (_, frame) = Compressor::new(1).expect("memory").compress(&[b'a'; 1000]).expect("memory");
+    vec![
+        [&[0][..], &bytes].concat(),
+        [&[1][..], &blobs_bytes.to_le_bytes(), &trailer].concat(),
+        [&[2][..], &400u32.to_le_bytes()].concat(),
+        [&[3, 0, 4, 0][..], b"four"].concat(),
+        [&[3, 1, 0xe8, 3][..], &frame].concat(),
+        [&[3, 2, 0xe8, 3][..], &frame].concat(),
+        [&[4][..], b"some plaintext"].concat(),
+    ]
+}
+
+fn compress_seeds() -> Vec<Vec<u8>> {
+    let (_, frame) = Compressor::new(1).expect("memory").compress(&[b'a'; 1000]).expect("memory");
+    vec![[&[1, 10][..], &frame].concat(), [&[0, 1][..], &noise(100)].concat(), [&[2, 10][..], &frame].concat()]
+}
+
+fn chunker_seeds() -> Vec<Vec<u8>> {
+    let seed = |head: [u8; 4], stream: &[u8]| [&head[..], stream].concat();
+    vec![
+        seed([0, 0, 0, 0], &noise(4000)),
+        seed([0, 0, 0, 1], &noise(4000)),
+        seed([255, 255, 255, 23], &noise(3000)),
+        seed([0, 0, 0, 12], &[0; 5000]),
+        seed([0, 0, 0, 3], b""),
+        seed([10, 20, 30, 9], &noise(300).repeat(8)),
+    ]
+}
