@@ -62,11 +62,34 @@ pub fn stderr_bytes(bytes: &[u8]) {
     let _ = stderr().write_all(bytes);
 }
 
-/// Prints clap's help, version or usage error, and ends the process: 0, or 2 for an error.
-pub fn end_with_clap(error: &clap::Error) -> ! {
-    // As above: help that nobody reads is no failure, and for stderr nobody is left to tell.
-    let _ = error.print();
-    std::process::exit(error.exit_code());
+/// Prints clap's help, version or usage error, and ends the process: 0, or 2 for an error, which becomes one line.
+pub fn end_with_clap(clap: &clap::Error) -> ! {
+    match clap.use_stderr() && clap.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        true => error(&one_line(&clap.render().to_string())),
+        // Help that nobody reads is no failure.
+        false => drop(clap.print()),
+    }
+    std::process::exit(clap.exit_code());
+}
+
+/// Makes one line of clap's complaint and its tips, without the usage that it repeats.
+fn one_line(complaint: &str) -> String {
+    let told = complaint
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let mut line = told.filter(|part| !part.is_empty()).fold(String::new(), |line, part| {
+        let glue = if line.is_empty() {
+            ""
+        } else if line.ends_with(':') {
+            " "
+        } else {
+            "; "
+        };
+        line + glue + part
+    });
+    line = line.trim_start_matches("error: ").to_owned();
+    format!("{line}; --help says more")
 }
 
 fn complain(message: &str) {
@@ -122,6 +145,17 @@ pub fn facts(rows: &[(&str, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_complaint_of_the_parser_becomes_one_line() {
+        let complaint = "error: unexpected argument '-F' found\n\n  tip: to pass '-F' as a value, use '-- -F'\n\n\
+                         Usage: dedump backup\n\nFor more information, try '--help'.\n";
+        let line = "unexpected argument '-F' found; tip: to pass '-F' as a value, use '-- -F'; --help says more";
+        assert_eq!(one_line(complaint), line);
+        let complaint = "error: the following required arguments were not provided:\n  --name <NAME>\n\nUsage: x\n";
+        let line = "the following required arguments were not provided: --name <NAME>; --help says more";
+        assert_eq!(one_line(complaint), line);
+    }
 
     #[test]
     fn tables_align_words_left_and_numbers_right() {

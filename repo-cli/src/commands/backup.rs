@@ -3,10 +3,11 @@
 use crate::args;
 use crate::context::{Context, host_name};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::progress::Work;
+use crate::progress::{Meter, Work};
 use crate::{human, json, output};
 use clap::Args;
-use dedump_core::{BackupOptions, BackupReport, Engine, Quality, ReaderEngine, backup, check_stream_name};
+use dedump_core::{BackupOptions, BackupReport, Engine, Quality, backup, check_stream_name};
+use dedump_engines::{CommandEngine, CommandOptions, StdinEngine, StdinOptions};
 use serde_json::json;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -53,7 +54,7 @@ pub struct BackupArgs {
     compression: i32,
     /// `-` stands for standard input
     #[arg(value_name = "-")]
-    input: Option<OsString>,
+    input: Vec<OsString>,
     /// The command to run, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -64,7 +65,7 @@ pub fn run(context: &Context, args: BackupArgs) -> Outcome {
     check_stream_name(&args.name)?;
     let options = options(&args);
     let meter = context.meter(Work::Backup);
-    let engine = engine(&args)?;
+    let engine = engine(context, &args, &meter)?;
     let started = Instant::now();
     let report = context.with_repository("nothing was committed", async |repository| {
         Ok(backup(&repository, &*engine, &options, &meter).await?)
@@ -86,15 +87,25 @@ fn options(args: &BackupArgs) -> BackupOptions {
     options
 }
 
-fn engine(args: &BackupArgs) -> Result<Box<dyn Engine>, Failure> {
-    match (&args.input, &args.command[..]) {
-        (Some(dash), []) if dash == "-" => Ok(Box::new(ReaderEngine::new(&args.name, tokio::io::stdin()))),
-        (None, []) => Err(Failure::usage(
+fn engine(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<Box<dyn Engine>, Failure> {
+    let (name, allow_empty) = (args.name.as_str(), args.allow_empty);
+    match (&args.input[..], &args.command[..]) {
+        ([dash], []) if dash == "-" => Ok(Box::new(StdinEngine::new(name, StdinOptions { allow_empty })?)),
+        ([], []) => Err(Failure::usage(
             "back up what? give a command behind --, as in `dedump backup --name app.dump -- pg_dump -Fc -Z0 app`, or - for \
              standard input, as in `pg_dump -Fc -Z0 app | dedump backup --name app.dump -`",
         )),
-        (None, _command) => Err(Failure::usage("not yet")),
-        (Some(word), _) => Err(Failure::usage(format!(
+        ([], argv) => {
+            let options = CommandOptions { allow_empty, ..CommandOptions::default() };
+            let engine = CommandEngine::new(name, argv.to_vec(), options)?;
+            // Quiet or not, the last of it is in the error if the command fails.
+            let engine = if context.quiet() { engine } else { engine.on_stderr(meter.passing_on()) };
+            Ok(Box::new(engine))
+        }
+        ([dash, ..], _) if dash == "-" => {
+            Err(Failure::usage("give either - for standard input or a command behind --, not both"))
+        }
+        ([word, ..], _) => Err(Failure::usage(format!(
             "what is {word:?}? put -- before the command, as in `dedump backup --name app.dump -- pg_dump -Fc -Z0 app`"
         ))),
     }
