@@ -142,6 +142,11 @@ pub fn facts(rows: &[(&str, String)]) -> String {
     rows.iter().map(|(name, value)| format!("{name:<width$}  {}\n", crate::human::safe(value))).collect()
 }
 
+/// Returns a word as a shell takes it, to copy and paste.
+pub fn shell_word(word: &str) -> String {
+    shlex::try_quote(word).map_or_else(|_| word.to_owned(), |quoted| quoted.into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use crate::context::{Context, host_name};
 use crate::exit::{Exit, Outcome};
-use crate::{runtime, secret};
+use crate::{output, runtime, secret};
 use clap::Args;
 use dedump_core::{Argon2Params, CreateOptions, Repository, Store};
 use serde_json::json;
@@ -64,14 +64,9 @@ pub fn run(context: &Context, args: InitArgs) -> Outcome {
                  Keep the secret safe, and a copy of it elsewhere: nothing opens the repository without it.\n\
                  Next: dedump --repo {} backup --name app.dump -- pg_dump -Fc -Z0 app\n",
                 id.short(),
-                shell_word(location)
+                output::shell_word(location)
             )
         },
     )?;
     Ok(Exit::Done)
-}
-
-/// Returns a word as a shell takes it, to copy and paste.
-pub fn shell_word(word: &str) -> String {
-    shlex::try_quote(word).map_or_else(|_| word.to_owned(), |quoted| quoted.into_owned())
 }
