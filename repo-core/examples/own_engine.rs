@@ -50,7 +50,12 @@ async fn main() -> Result<()> {
     let repository = Repository::create(Store::memory(), &secret, CreateOptions::default()).await?;
     let engine = PriceList { items: vec![("tea".to_owned(), 3), ("water".to_owned(), 0)] };
     let snapshot = backup(&repository, &engine, &BackupOptions::new("prices", "shop"), &()).await?.snapshot;
-    println!("snapshot {} is {:?}: {}", snapshot.id.short(), snapshot.record.quality, snapshot.record.reasons.join("; "));
+    println!(
+        "snapshot {} is {:?}: {}",
+        snapshot.id.short(),
+        snapshot.record.quality,
+        snapshot.record.reasons.join("; ")
+    );
     for stream in &snapshot.record.streams {
         println!("  {} has {} bytes, {:?}", stream.name, stream.bytes, stream.facts);
     }

@@ -85,4 +85,5 @@ pub mod internals {
     pub use crate::edges::system;
     pub use crate::format::*;
     pub use crate::state::index;
+    pub use crate::state::session::fence;
 }

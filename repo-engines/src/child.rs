@@ -213,6 +213,7 @@ impl Drop for Group {
 /// Enlarges a pipe where the system allows it; a smaller one is slower, not worse.
 #[cfg(target_os = "linux")]
 pub(crate) fn enlarge_pipe(pipe: impl AsFd) {
+    // Refused for what is no pipe, and for users who have used up their share of pipe memory.
     let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as i32));
 }
 

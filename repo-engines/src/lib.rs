@@ -7,7 +7,30 @@
 //!
 //! An engine writes streams into a [`Sink`] and returns a [`Verdict`], and only then the dump becomes a snapshot: nothing is
 //! committed before the source itself said that the dump succeeded. The [`gates`] are the demands on a stream's content that
-//! all engines share. [`redact`] prints a command without its secrets.
+//! all engines share. [`redact()`] prints a command without its secrets.
+//!
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> dedump_core::Result<()> {
+//! use dedump_core::*;
+//! use dedump_engines::{CommandEngine, CommandOptions};
+//!
+//! let secret = Credential::generate_key_file()?;
+//! let repository = Repository::create(Store::memory(), &secret, CreateOptions::default()).await?;
+//! let options = BackupOptions::new("greeting", "db1");
+//!
+//! let argv = |line: &str| line.split(' ').map(Into::into).collect();
+//! let good = CommandEngine::new("greeting.txt", argv("echo hello"), CommandOptions::default())?;
+//! let report = backup(&repository, &good, &options, &()).await?;
+//! assert_eq!(report.snapshot.record.streams.len(), 1);
+//!
+//! // A command that fails leaves no snapshot behind, whatever it wrote before.
+//! let bad = CommandEngine::new("greeting.txt", argv("cat /etc/hostname /no/such/file"), CommandOptions::default())?;
+//! let error = backup(&repository, &bad, &options, &()).await.expect_err("half a dump");
+//! assert!(error.to_string().starts_with("cat failed with exit status 1; nothing was stored"));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # An engine of one's own
 //!

@@ -6,19 +6,19 @@
 
 use dedump_core::internals::chunker::{Chunker, ChunkerKind, ChunkerParams};
 use dedump_core::internals::compress::{Compressor, Decompressor, Encoding};
-use dedump_core::internals::keys::{Keys, Purpose, Secret, Secrets};
-use dedump_core::internals::seal::{Domain, ObjectCipher, TAG_BYTES};
-use dedump_core::internals::slot_keys::{Argon2Params, SlotKeys};
 use dedump_core::internals::config::ConfigRecord;
 use dedump_core::internals::contents::ChunkEntry;
 use dedump_core::internals::decision::{FenceRecord, MergeRecord, TombstoneRecord};
 use dedump_core::internals::header::{HEADER_BYTES, Header, ObjectType};
+use dedump_core::internals::keys::{Keys, Purpose, Secret, Secrets};
 use dedump_core::internals::names::{self, FragmentName, PackKind};
 use dedump_core::internals::node::{ChildEntry, LeafEntry, Node};
 use dedump_core::internals::pack::{BlobPlace, EncodedBlob, PackInfo, PackOpener, PackWriter, TAIL_BYTES};
 use dedump_core::internals::record::{Record, Sealer};
+use dedump_core::internals::seal::{Domain, ObjectCipher, TAG_BYTES};
 use dedump_core::internals::session::SessionRecord;
 use dedump_core::internals::slot::{SlotKind, SlotLabel};
+use dedump_core::internals::slot_keys::{Argon2Params, SlotKeys};
 use dedump_core::internals::snapshot::{Quality, SnapshotRecord, StreamRecord, Totals};
 use dedump_core::internals::{fragment as fragments, pack as packs, record as records, slot as slots};
 use dedump_core::{ChunkId, PackId, RepositoryId, SessionId};

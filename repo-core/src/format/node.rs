@@ -112,7 +112,11 @@ impl Node {
         let mut cursor = Cursor::new(bytes);
         let (level, sketch, entries_n) = (cursor.u8()?, cursor.u8()?, usize::from(cursor.u16()?));
         cursor.zeros(4)?;
-        if level > NODE_LEVEL_MAX || sketch > 1 || (sketch > 0 && (level > 0 || entries_n == 0)) || entries_n > NODE_ENTRIES_MAX {
+        if level > NODE_LEVEL_MAX
+            || sketch > 1
+            || (sketch > 0 && (level > 0 || entries_n == 0))
+            || entries_n > NODE_ENTRIES_MAX
+        {
             return Err(format!("a node of level {level}, sketch {sketch} and {entries_n} entries can't be"));
         }
         let node = if level == 0 {

@@ -13,7 +13,9 @@
 //! | 116 | w | naming secret (32), number of epochs (4), each epoch's number (4) and master secret (32); and a tag |
 //! | 116+w | … | a record of type 11: the label, sealed by the repository's keys, so that any key may list all slots |
 //!
-//! Associated data of the wrapped secrets: bytes 0 to 112, then the slot's name.
+//! Associated data of the wrapped secrets: bytes 0 to 112, then the slot's name. The label's record is sealed for the name
+//! `keys/<slot id> label <hex of the BLAKE3 of bytes 0 to 116+w>`, so that whoever can read the label sees damage anywhere
+//! in the slot, also to what only its own passphrase or key file opens.
 
 use super::bytes::{Cursor, len_u32};
 use super::header::{HEADER_BYTES, Header, ObjectType};
@@ -63,6 +65,7 @@ pub struct Slot<'a> {
     committed: &'a [u8],
     commitment: [u8; 32],
     wrapped: &'a [u8],
+    label_name: String,
     label: &'a [u8],
 }
 
@@ -92,7 +95,8 @@ pub fn seal(
     cipher.seal_tail_of(Domain::Body, 0, &mut wrapped, 0);
     bytes.extend_from_slice(&len_u32(wrapped.len()).to_le_bytes());
     bytes.extend_from_slice(&wrapped);
-    bytes.extend_from_slice(&record::seal(sealer, &label_name(name), label_salt, label)?);
+    let label = record::seal(sealer, &label_name(name, &bytes), label_salt, label)?;
+    bytes.extend_from_slice(&label);
     Ok(bytes)
 }
 
@@ -122,7 +126,8 @@ pub fn parse<'a>(name: &'a str, repository: RepositoryId, bytes: &'a [u8]) -> Re
     let wrapped = cursor.take(wrapped_bytes).map_err(damaged)?;
     let label = cursor.take(cursor.rest_bytes_n()).map_err(damaged)?;
     let committed = bytes.get(..COMMITTED_BYTES).unwrap_or_default();
-    Ok(Slot { name, header, kind, committed, commitment, wrapped, label })
+    let label_name = label_name(name, &bytes[..bytes.len() - label.len()]);
+    Ok(Slot { name, header, kind, committed, commitment, wrapped, label_name, label })
 }
 
 impl Slot<'_> {
@@ -151,12 +156,12 @@ impl Slot<'_> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn label(&self, keys: &Keys) -> Result<SlotLabel> {
-        record::open(Sealer { repository: self.header.repository, keys }, &label_name(self.name), self.label)
+        record::open(Sealer { repository: self.header.repository, keys }, &self.label_name, self.label)
     }
 }
 
-fn label_name(name: &str) -> String {
-    format!("{name} label")
+fn label_name(name: &str, bytes_before: &[u8]) -> String {
+    format!("{name} label {}", blake3::hash(bytes_before).to_hex())
 }
 
 fn cipher(slot_keys: &SlotKeys, header: &Header, committed: &[u8], name: &str) -> ObjectCipher {

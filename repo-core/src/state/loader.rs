@@ -111,7 +111,11 @@ fn add_present(loaded: &mut Loaded, name: FragmentName, contents: &[PackContents
     }
 }
 
-async fn read_fragment(repository: &Repository, name: FragmentName) -> Result<Option<Vec<PackContents>>> {
+/// Reads a fragment, whether or not it counts; `None` if it is gone.
+///
+/// # Errors
+/// [`Error::Damaged`], [`Error::NewerFormat`], [`Error::Store`].
+pub async fn read_fragment(repository: &Repository, name: FragmentName) -> Result<Option<Vec<PackContents>>> {
     let Some(bytes) = repository.store.get(&names::fragment(name), FRAGMENT_BYTES_MAX).await? else { return Ok(None) };
     let keys = repository.keys.clone();
     let id = repository.id();

@@ -8,6 +8,7 @@ use super::repository::{PROGRAM, Repository};
 use super::snapshots::{self, Decision};
 use crate::edges::store::Created;
 use crate::edges::system::{now_ms, random};
+use crate::format::decision::FenceRecord;
 use crate::format::names::{self, SESSIONS};
 use crate::format::record::Record;
 use crate::format::session::SessionRecord;
@@ -113,5 +114,24 @@ impl Session {
     pub async fn abandon(self) {
         // The operation has failed already, and reports that; a mark that stays behind is harmless.
         let _ = self.repository.store.delete(&names::of_session(SESSIONS, self.id)).await;
+    }
+}
+
+/// Puts a fence in the place of a session's decision, so that it never may commit; returns whether that is so now.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn fence(
+    repository: &Repository,
+    prefix: &str,
+    fenced: SessionId,
+    by: SessionId,
+    reason: &str,
+) -> Result<bool> {
+    let name = names::of_session(prefix, fenced);
+    let fence = FenceRecord { by, reason: reason.to_owned(), fenced_ms: now_ms() };
+    match repository.store.create(&name, repository.seal(&name, &fence)?).await? {
+        Created::Yes => Ok(true),
+        Created::Taken => Ok(matches!(snapshots::read(repository, prefix, fenced).await?, Some(Decision::Fence(_)))),
     }
 }

@@ -169,4 +169,9 @@ impl Decisions {
         }
         Ok(Standing::DoesNotCount)
     }
+
+    /// Returns whether a session was decided, by a commit or by a fence.
+    pub fn is_decided(&self, id: SessionId) -> bool {
+        [&self.snapshots, &self.merges, &self.forgotten].iter().any(|ids| ids.contains(&id))
+    }
 }

@@ -2,14 +2,14 @@
 
 use super::packs::DamagedChunks;
 use super::{FindingKind, Findings};
-use crate::format::names;
+use crate::format::names::{self, FragmentName};
 use crate::format::node::{ChildEntry, LeafEntry, Node};
 use crate::state::fetch::Fetcher;
 use crate::state::index::Index;
 use crate::state::manifest::read_node;
 use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
-use crate::words::id::ChunkId;
+use crate::words::id::{ChunkId, PackId};
 use std::collections::{HashMap, HashSet};
 
 /// A walk over manifests that share nodes.
@@ -18,6 +18,10 @@ pub(super) struct Walk<'a> {
     /// What packs that are gone held.
     lost: &'a Index,
     damaged: &'a DamagedChunks,
+    /// Packs that a counted fragment names.
+    counted: &'a HashMap<PackId, FragmentName>,
+    /// Packs that are needed and that no counted fragment names.
+    uncounted_needed: HashSet<PackId>,
     findings: &'a mut Findings,
     /// What is wrong below a node that was opened; nothing for most.
     nodes: HashMap<ChunkId, Vec<Cause>>,
@@ -35,9 +39,29 @@ impl<'a> Walk<'a> {
         fetcher: &'a Fetcher,
         lost: &'a Index,
         damaged: &'a DamagedChunks,
+        counted: &'a HashMap<PackId, FragmentName>,
         findings: &'a mut Findings,
     ) -> Self {
-        Walk { fetcher, lost, damaged, findings, nodes: HashMap::new(), chunks: HashSet::new() }
+        Walk {
+            fetcher,
+            lost,
+            damaged,
+            counted,
+            uncounted_needed: HashSet::new(),
+            findings,
+            nodes: HashMap::new(),
+            chunks: HashSet::new(),
+        }
+    }
+
+    /// Returns packs that are needed and that no counted fragment names: they were found by their own trailers.
+    pub(super) fn into_uncounted_needed(self) -> HashSet<PackId> {
+        self.uncounted_needed
+    }
+
+    fn note_place(&mut self, id: &ChunkId) {
+        let pack = self.fetcher.with_index(|index| index.locate(id).map(|location| index.pack(location.pack).id));
+        self.uncounted_needed.extend(pack.filter(|pack| !self.counted.contains_key(pack)));
     }
 
     /// Returns how many different nodes were opened and chunks were met.
@@ -60,7 +84,9 @@ impl<'a> Walk<'a> {
         if let Some(causes) = self.nodes.get(&child.id) {
             return Ok(causes.clone());
         }
-        let mut causes = match read_node(self.fetcher, &child, level).await {
+        let node = read_node(self.fetcher, &child, level).await;
+        self.note_place(&child.id);
+        let mut causes = match node {
             Ok(Node::Leaf { entries, .. }) => self.leaf(&entries).await?,
             Ok(Node::Inner { children, .. }) => {
                 let mut causes = Vec::new();
@@ -87,7 +113,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             match self.fetcher.locate(&entry.id, "chunk").await {
-                Ok(location) if location.plain_bytes == entry.plain_bytes => {}
+                Ok(location) if location.plain_bytes == entry.plain_bytes => self.note_place(&entry.id),
                 Ok(location) => {
                     let object = format!("chunk {}", entry.id.short());
                     let why = format!("it has {} bytes, and {} in a manifest", location.plain_bytes, entry.plain_bytes);

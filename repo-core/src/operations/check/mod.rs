@@ -9,7 +9,7 @@ mod packs;
 
 use crate::edges::progress::Progress;
 use crate::state::fetch::Fetcher;
-use crate::state::loader;
+use crate::state::loader::{self, Loaded};
 use crate::state::repository::Repository;
 use crate::state::snapshots;
 use crate::words::error::{Error, Result};
@@ -52,6 +52,8 @@ pub enum FindingKind {
     SessionDamaged,
     /// A merge, fence or tombstone does not open.
     DecisionDamaged,
+    /// A decision is gone by which packs counted that standing snapshots need.
+    DecisionMissing,
     /// An index fragment does not open.
     FragmentDamaged,
     /// An index fragment that was written is not there.
@@ -78,6 +80,7 @@ impl FindingKind {
             FindingKind::SnapshotDamaged => "snapshot-damaged",
             FindingKind::SessionDamaged => "session-damaged",
             FindingKind::DecisionDamaged => "decision-damaged",
+            FindingKind::DecisionMissing => "decision-missing",
             FindingKind::FragmentDamaged => "fragment-damaged",
             FindingKind::FragmentMissing => "fragment-missing",
             FindingKind::PackMissing => "pack-missing",
@@ -96,7 +99,9 @@ impl FindingKind {
             FindingKind::SnapshotDamaged => "put a copy of the object back; its data is still there",
             FindingKind::SessionDamaged => "harmless; it goes with the next prune",
             FindingKind::DecisionDamaged => "put a copy of the object back, or run `dedump reindex`",
-            FindingKind::FragmentDamaged | FindingKind::FragmentMissing => "run `dedump reindex`",
+            FindingKind::DecisionMissing | FindingKind::FragmentDamaged | FindingKind::FragmentMissing => {
+                "run `dedump reindex`"
+            }
             FindingKind::PackMissing | FindingKind::PackDamaged => {
                 "put a copy of the pack back; or back up again, which stores anew what the source still has"
             }
@@ -188,14 +193,16 @@ pub async fn check(repository: &Repository, read_data: ReadData, progress: &dyn 
     report.packs_n = loaded.packs.sorted().len() as u64;
 
     objects::check(repository, &snapshots, &loaded, &mut findings, &mut report.notes).await?;
-    let (packs, lost) = (loaded.packs, loaded.lost);
-    let fetcher = Fetcher::create(repository, loaded.index);
+    let Loaded { index, packs, lost, uncounted, fragment_of, .. } = loaded;
+    let fetcher = Fetcher::create(repository, index);
     let damaged = packs::check(&fetcher, &packs, read_data, progress, (&mut findings, &mut report)).await?;
-    let mut walk = manifests::Walk::create(&fetcher, &lost, &damaged, &mut findings);
+    let mut walk = manifests::Walk::create(&fetcher, &lost, &damaged, &fragment_of, &mut findings);
     for snapshot in &snapshots.standing {
         walk.snapshot(snapshot).await?;
     }
     (report.nodes_n, report.chunks_n) = walk.totals();
+    let uncounted_needed = walk.into_uncounted_needed();
+    objects::check_undecided(repository, &uncounted, &uncounted_needed, (&mut findings, &mut report.notes)).await?;
     let finding = |((kind, object), (why, snapshots))| Finding { kind, object, why, snapshots };
     report.findings = findings.0.into_iter().map(finding).collect();
     Ok(report)

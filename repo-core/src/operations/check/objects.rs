@@ -5,12 +5,12 @@ use crate::format::decision::TombstoneRecord;
 use crate::format::names::{self, FORGOTTEN, FragmentName, INDEX, KEYS, MERGES, META, PACKS, SESSIONS, SNAPSHOTS};
 use crate::format::session::SessionRecord;
 use crate::operations::keys;
-use crate::state::loader::Loaded;
+use crate::state::loader::{self, Loaded};
 use crate::state::repository::Repository;
-use crate::state::snapshots::{self, Decision, Snapshots};
+use crate::state::snapshots::{self, Decision, Decisions, Snapshots};
 use crate::words::error::{Error, Result};
 use crate::words::id::{PackId, SessionId, SlotId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 pub(super) async fn check(
     repository: &Repository,
@@ -118,6 +118,37 @@ async fn check_sessions(repository: &Repository, findings: &mut Findings, notes:
             )),
             Err(error) => findings.add_error(FindingKind::SessionDamaged, &name, error)?,
         }
+    }
+    Ok(())
+}
+
+/// Looks at fragments whose sessions have no decision: runs under way, interrupted ones, or decisions that are lost.
+pub(super) async fn check_undecided(
+    repository: &Repository,
+    uncounted: &BTreeSet<FragmentName>,
+    needed: &HashSet<PackId>,
+    (findings, notes): (&mut Findings, &mut Vec<String>),
+) -> Result<()> {
+    let running = snapshots::list_ids(repository, SESSIONS).await?;
+    let decided = Decisions::list(repository).await?;
+    let mut interrupted = BTreeSet::new();
+    for name in uncounted.iter().filter(|name| !decided.is_decided(name.session)) {
+        let packs = match loader::read_fragment(repository, *name).await {
+            Ok(packs) => packs.unwrap_or_default(),
+            Err(error) if error.is_damage() => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        if packs.iter().any(|pack| needed.contains(&pack.info.id)) {
+            let object = names::of_session(SNAPSHOTS, name.session);
+            let why =
+                "snapshots need packs of its session, and neither it nor a merge or tombstone of that id is there";
+            findings.add(FindingKind::DecisionMissing, object, why);
+        } else if !running.contains(&name.session) {
+            interrupted.insert(name.session);
+        }
+    }
+    for id in interrupted {
+        notes.push(format!("session {} was interrupted; a prune removes what nobody uses", id.short()));
     }
     Ok(())
 }

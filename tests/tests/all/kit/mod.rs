@@ -1,0 +1,59 @@
+//! What several tests share: seeded randomness, dumps to back up, stores that watch and fail.
+
+pub mod dumps;
+pub mod random;
+pub mod watched;
+
+use dedump_core::{
+    BackupOptions, CreateOptions, Credential, Filter, OpenOptions, Repository, RestoreOptions, Result, Snapshot, Store,
+    WriterTarget, backup, list, restore,
+};
+
+/// Runs a test's future on a runtime of its own.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime starts")
+        .block_on(test)
+}
+
+/// The key of all test repositories.
+pub fn secret() -> Credential {
+    let text = format!("dedump-key-1:{}\n", "07".repeat(32));
+    Credential::from_key_file_text(&text).expect("a well-formed key file")
+}
+
+/// Creates a repository that cuts chunks of about 64 KiB, as the default is.
+pub async fn create(store: Store) -> Result<Repository> {
+    Repository::create(store, &secret(), CreateOptions { threads_n: 2, ..CreateOptions::default() }).await
+}
+
+/// Opens a repository of these tests.
+pub async fn open(store: Store) -> Result<Repository> {
+    Repository::open(store, &secret(), OpenOptions { threads_n: 2 }).await
+}
+
+/// Backs up these streams as the next snapshot of a source.
+pub async fn back_up(repository: &Repository, source: &str, streams: &dumps::Streams) -> Result<Snapshot> {
+    let engine = dumps::StreamsEngine(streams.clone());
+    Ok(backup(repository, &engine, &BackupOptions::new(source, "host"), &()).await?.snapshot)
+}
+
+/// Restores a whole snapshot into memory.
+pub async fn get_back(repository: &Repository, snapshot: &Snapshot) -> Result<dumps::Streams> {
+    let mut streams = dumps::Streams::new();
+    for stream in &snapshot.record.streams {
+        let options = RestoreOptions { streams: vec![stream.name.clone()], ..RestoreOptions::default() };
+        let mut target = WriterTarget(Vec::new());
+        restore(repository, snapshot, &options, &mut target, &()).await?;
+        streams.insert(stream.name.clone(), target.0);
+    }
+    Ok(streams)
+}
+
+/// Lists all snapshots, oldest first.
+pub async fn snapshots(repository: &Repository) -> Result<Vec<Snapshot>> {
+    Ok(list(repository, &Filter::default()).await?.snapshots)
+}

@@ -1,0 +1,211 @@
+//! A store that counts what is asked of it, and can stop for good at any call: before it, or after it with the reply lost.
+
+use async_trait::async_trait;
+use dedump_core::Bytes;
+use dedump_core::Store;
+use dedump_core::object_store::memory::InMemory;
+use dedump_core::object_store::path::Path;
+use dedump_core::object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+/// What kind of call it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Put,
+    Get,
+    List,
+    Delete,
+}
+
+/// A call that reached the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub kind: Kind,
+    pub name: String,
+}
+
+/// When the store stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Never,
+    /// Call number n, from 0, and all later ones fail and do nothing.
+    Before(usize),
+    /// Call number n does its work and its reply is lost; all later ones fail and do nothing.
+    After(usize),
+}
+
+/// An in-memory store under watch. Clones share everything.
+#[derive(Clone)]
+pub struct Watched {
+    inner: Arc<InMemory>,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    stop: Stop,
+    has_stopped: bool,
+    calls: Vec<Call>,
+}
+
+impl Watched {
+    /// Creates an empty store.
+    pub fn create() -> Self {
+        Self::over(InMemory::new(), Stop::Never)
+    }
+
+    /// Returns a copy of what is stored, under a watch of its own.
+    pub fn fork(&self, stop: Stop) -> Self {
+        Self::over(self.inner.fork(), stop)
+    }
+
+    fn over(inner: InMemory, stop: Stop) -> Self {
+        Watched {
+            inner: Arc::new(inner),
+            state: Arc::new(Mutex::new(State { stop, has_stopped: false, calls: Vec::new() })),
+        }
+    }
+
+    /// Returns it as the core takes it.
+    pub fn store(&self) -> Store {
+        Store::from_object_store(Arc::new(self.clone()), "memory://watched")
+    }
+
+    /// Returns the calls so far, and forgets them.
+    pub fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.state.lock().expect("no call panics").calls)
+    }
+
+    /// Returns whether a call was refused, or its reply lost.
+    pub fn has_stopped(&self) -> bool {
+        self.state.lock().expect("no call panics").has_stopped
+    }
+
+    /// Returns the names of all objects.
+    pub async fn names(&self) -> Vec<String> {
+        let listed: Vec<ObjectMeta> = self.inner.list(None).try_collect().await.expect("memory lists");
+        let mut names: Vec<String> = listed.into_iter().map(|meta| meta.location.to_string()).collect();
+        names.sort();
+        names
+    }
+
+    /// Reads an object past the watch.
+    pub async fn read(&self, name: &str) -> Vec<u8> {
+        let object = self.inner.get(&Path::from(name)).await.expect("the object is there");
+        object.bytes().await.expect("memory reads").to_vec()
+    }
+
+    /// Writes an object past the watch.
+    pub async fn write(&self, name: &str, bytes: Vec<u8>) {
+        self.inner.put(&Path::from(name), bytes.into()).await.expect("memory writes");
+    }
+
+    /// Deletes an object past the watch.
+    pub async fn remove(&self, name: &str) {
+        self.inner.delete(&Path::from(name)).await.expect("memory deletes");
+    }
+
+    /// Notes a call; says whether it may be made, and whether its reply is lost.
+    fn call(&self, kind: Kind, name: impl fmt::Display) -> Result<Reply> {
+        let mut state = self.state.lock().expect("no call panics");
+        let number = state.calls.len();
+        match state.stop {
+            Stop::Before(stop) if number >= stop => {
+                state.has_stopped = true;
+                return Err(stopped());
+            }
+            Stop::After(stop) if number > stop => return Err(stopped()),
+            Stop::After(stop) => state.has_stopped = number == stop,
+            _ => {}
+        }
+        state.calls.push(Call { kind, name: name.to_string() });
+        Ok(if state.stop == Stop::After(number) { Reply::Lost } else { Reply::Comes })
+    }
+}
+
+enum Reply {
+    Comes,
+    Lost,
+}
+
+impl Reply {
+    fn pass<T>(self, result: Result<T>) -> Result<T> {
+        match self {
+            Reply::Comes => result,
+            Reply::Lost => Err(stopped()),
+        }
+    }
+}
+
+fn stopped() -> Error {
+    Error::Generic { store: "Watched", source: "the store has stopped".into() }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watched")
+    }
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watched")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Watched {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let reply = self.call(Kind::Put, location)?;
+        reply.pass(self.inner.put_opts(location, payload, opts).await)
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        unreachable!("the core puts every object in one piece")
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let reply = self.call(Kind::Get, location)?;
+        reply.pass(self.inner.get_opts(location, options).await)
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let reply = self.call(Kind::Get, location)?;
+        reply.pass(self.inner.get_ranges(location, ranges).await)
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let watched = self.clone();
+        locations
+            .and_then(move |location| {
+                let watched = watched.clone();
+                async move {
+                    let reply = watched.call(Kind::Delete, &location)?;
+                    let deleted = watched.inner.delete(&location).await;
+                    reply.pass(deleted.map(|()| location))
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.call(Kind::List, prefix.map(Path::to_string).unwrap_or_default()) {
+            Ok(Reply::Comes) => self.inner.list(prefix),
+            Ok(Reply::Lost) | Err(_) => stream::iter([Err(stopped())]).boxed(),
+        }
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
+        unreachable!("the core lists whole prefixes")
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        unreachable!("the core copies nothing inside a store")
+    }
+}
