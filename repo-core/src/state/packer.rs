@@ -160,7 +160,7 @@ struct PackJob {
 impl PackJob {
     fn run(mut self, batch: Vec<Run>) -> Result<(Option<PackWriter>, Vec<Finished>)> {
         let level = self.level;
-        let encoded = cpu::map_with(batch, || Compressor::new(level), |compressor, run| encode(compressor, run));
+        let encoded = cpu::map_with(batch, || Compressor::new(level), encode);
         let target = match self.kind {
             PackKind::Data => DATA_PACK_BYTES_TARGET,
             PackKind::Meta => META_PACK_BYTES_TARGET,
