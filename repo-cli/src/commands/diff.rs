@@ -16,9 +16,11 @@ use serde_json::json;
 #[derive(Debug, Args)]
 pub struct DiffArgs {
     /// The first digits of a snapshot's id, or `latest`
-    before: String,
+    #[arg(value_name = "BEFORE")]
+    first: String,
     /// The other one
-    after: String,
+    #[arg(value_name = "AFTER")]
+    second: String,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -27,8 +29,8 @@ pub struct DiffArgs {
 pub fn run(context: &Context, args: &DiffArgs) -> Outcome {
     let filter = args.filter.filter();
     let (before, after, report) = context.with_repository("nothing was changed", async |repository| {
-        let before = find(&repository, &args.before, &filter).await?;
-        let after = find(&repository, &args.after, &filter).await?;
+        let before = find(&repository, &args.first, &filter).await?;
+        let after = find(&repository, &args.second, &filter).await?;
         let meter = context.meter(Work::Objects("streams"));
         let report = diff(&repository, &before, &after, &meter).await?;
         Ok((before, after, report))
