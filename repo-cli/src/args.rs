@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Every snapshot is a complete dump, restorable on its own, stored for about the price of what changed since the last
 /// one. A dump that failed never becomes a snapshot.
 #[derive(Debug, Parser)]
-#[command(name = "dedump", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "dedump", version, arg_required_else_help = true)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", exit::HELP), max_term_width = 100, subcommand_help_heading = "Commands")]
 pub struct Cli {
     #[command(flatten)]
@@ -39,7 +39,7 @@ See `dedump COMMAND --help` for a command's own options, and `dedump --help` for
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
     /// Where the repository lies: a path or file:// URL
-    #[arg(long, short, global = true, env = "DEDUMP_REPO", value_name = "LOCATION", help_heading = REPOSITORY)]
+    #[arg(long, short, global = true, env = "DEDUMP_REPO", hide_env_values = true, value_name = "LOCATION", help_heading = REPOSITORY)]
     pub repo: Option<String>,
     /// Read the password from this file's only line [env: DEDUMP_PASSWORD_FILE]
     ///

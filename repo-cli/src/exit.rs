@@ -75,3 +75,26 @@ impl From<Error> for Failure {
 
 /// What every command returns.
 pub type Outcome = Result<Exit, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_its_exit_code() {
+        let object = || "packs/00".to_owned();
+        for (error, code) in [
+            (Error::NotARepository { location: "/x".to_owned() }, 1),
+            (Error::DumpFailed("exit status 1".to_owned()), 1),
+            (Error::Invalid("no".to_owned()), 2),
+            (Error::Damaged { object: object(), why: "a bit".to_owned() }, 4),
+            (Error::Missing { object: object(), why: "gone".to_owned() }, 4),
+            (Error::WrongKey { slots: 1, secret: "passphrase" }, 5),
+            (Error::Conflict("fenced".to_owned()), 6),
+        ] {
+            let failure = Failure::from(error);
+            assert_eq!(failure.exit as i32, code, "{}", failure.message);
+            assert!(HELP.contains(&format!("\n  {code}  ")), "the help lists {code}");
+        }
+    }
+}

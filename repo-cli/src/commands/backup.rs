@@ -52,8 +52,8 @@ pub struct BackupArgs {
     #[arg(long, value_name = "LEVEL", default_value_t = 3, allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(i32).range(-7..=19))]
     compression: i32,
-    /// `-` stands for standard input
-    #[arg(value_name = "-")]
+    /// `-` stands for standard input; the usage line says so
+    #[arg(value_name = "-", hide = true)]
     input: Vec<OsString>,
     /// The command to run, and its arguments
     #[arg(last = true, value_name = "COMMAND")]

@@ -14,7 +14,7 @@ use serde_json::json;
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// Name of the first key, for `dedump key list`
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     label: String,
     #[command(flatten)]
     argon2: Argon2Args,

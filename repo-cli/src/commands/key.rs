@@ -54,7 +54,7 @@ struct AddArgs {
     #[arg(long, value_name = "FILE", group = "new_secret")]
     new_key_file: Option<PathBuf>,
     /// Name of the key, for `dedump key list`
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     label: String,
     #[command(flatten)]
     argon2: Argon2Args,
