@@ -60,6 +60,41 @@ fn streams_written_side_by_side_do_not_mix() {
     });
 }
 
+#[test]
+fn streams_beyond_a_bound_are_refused_and_finished_ones_make_room() {
+    struct Many(usize);
+
+    #[async_trait]
+    impl Engine for Many {
+        fn kind(&self) -> &str {
+            "many"
+        }
+
+        async fn dump(&self, sink: &Sink) -> Result<Verdict> {
+            for round in 0..2 {
+                let mut open = Vec::new();
+                for number in 0..self.0 {
+                    open.push(sink.stream(&format!("{round}-{number}")).await?);
+                }
+                for stream in open {
+                    stream.finish(BTreeMap::new()).await?;
+                }
+            }
+            Ok(Verdict::default())
+        }
+    }
+
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let options = BackupOptions::new("s", "h");
+        let most = dedump_core::limits::STREAMS_OPEN_MAX;
+        let snapshot = backup(&repository, &Many(most), &options, &()).await.expect("backs up").snapshot;
+        assert_eq!(snapshot.record.streams.len(), 2 * most);
+        let error = backup(&repository, &Many(most + 1), &options, &()).await.expect_err("is refused");
+        assert!(matches!(error, Error::Invalid(_)), "{error}");
+    });
+}
+
 /// Writes a stream, and then ends as it is told to.
 struct Ending(fn() -> Result<Verdict>);
 
