@@ -57,7 +57,7 @@ pub use format::snapshot::{Quality, SnapshotRecord, StreamRecord, Totals};
 pub use operations::backup::{BackupOptions, BackupReport, backup};
 pub use operations::check::{CheckReport, Finding, FindingKind, ReadData, check};
 pub use operations::diff::{Change, DiffReport, StreamDiff, diff};
-pub use operations::find::{Filter, Listing, find, list};
+pub use operations::find::{Filter, Listing, find, find_id, list};
 pub use operations::forget::forget;
 pub use operations::keys::{KeySlot, add_key, list_keys, remove_key};
 pub use operations::reindex::{ReindexReport, reindex};

@@ -5,11 +5,13 @@
 //! is dropped, leaves no snapshot behind.
 
 use crate::words::error::{Error, Result};
-use crate::words::limits::{STREAM_NAME_BYTES_MAX, STREAMS_MAX, STREAMS_OPEN_MAX, WINDOW_BYTES, WINDOWS_QUEUED_MAX};
+use crate::words::limits::{
+    STREAM_NAME_BYTES_MAX, STREAM_NAME_PART_BYTES_MAX, STREAMS_MAX, STREAMS_OPEN_MAX, WINDOW_BYTES, WINDOWS_QUEUED_MAX,
+};
 use async_trait::async_trait;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
@@ -50,15 +52,20 @@ pub struct Sink {
 struct SinkInner {
     sender: mpsc::Sender<Piece>,
     pool: WindowPool,
-    names: Mutex<HashSet<String>>,
+    names: Mutex<BTreeSet<String>>,
     open_n: AtomicUsize,
 }
 
 /// Takes the bytes of one stream. Dropped without [`StreamWriter::finish`], the whole backup fails.
+///
+/// If the future of one of its functions is dropped before it is done (by a `select!` or a time-out), bytes may be lost, so
+/// the writer takes no more, and the backup fails.
 pub struct StreamWriter {
     inner: Arc<SinkInner>,
     number: usize,
     window: Window,
+    /// A window is on its way; if that is still so when the next call comes, the one before was dropped.
+    sending: bool,
 }
 
 /// What travels from the sink to the pipeline.
@@ -69,6 +76,8 @@ pub(crate) enum Piece {
     Bytes { number: usize, window: Window },
     /// A stream is complete.
     End { number: usize, facts: BTreeMap<String, String> },
+    /// The engine has given its verdict: nothing comes any more.
+    Close,
 }
 
 impl Sink {
@@ -92,21 +101,25 @@ impl Sink {
         check_stream_name(name)?;
         let number = {
             let mut names = self.inner.names.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if names.len() == STREAMS_MAX {
-                return Err(Error::Invalid(format!("a snapshot holds at most {STREAMS_MAX} streams")));
+            check_against(&names, name)?;
+            // Only changed while the names are locked, and by writers that end.
+            if self.inner.open_n.load(Ordering::SeqCst) >= STREAMS_OPEN_MAX {
+                return Err(Error::Invalid(format!(
+                    "more than {STREAMS_OPEN_MAX} streams are open at once; finish some before {name:?} is opened"
+                )));
             }
-            if !names.insert(name.to_owned()) {
-                return Err(Error::Invalid(format!("two streams are called {name:?}; give each a name of its own")));
-            }
+            self.inner.open_n.fetch_add(1, Ordering::SeqCst);
+            names.insert(name.to_owned());
             names.len() - 1
         };
-        if self.inner.open_n.fetch_add(1, Ordering::Relaxed) == STREAMS_OPEN_MAX {
-            return Err(Error::Invalid(format!(
-                "more than {STREAMS_OPEN_MAX} streams are open at once; finish some before {name:?} is opened"
-            )));
-        }
         self.inner.send(Piece::Begin { number, name: name.to_owned() }).await?;
-        Ok(StreamWriter { inner: Arc::clone(&self.inner), number, window: self.inner.pool.take() })
+        let window = self.inner.pool.take();
+        Ok(StreamWriter { inner: Arc::clone(&self.inner), number, window, sending: false })
+    }
+
+    /// Ends the dump: whatever a writer that is left sends from now on is refused.
+    pub(crate) async fn close(&self) -> Result<()> {
+        self.inner.send(Piece::Close).await
     }
 }
 
@@ -123,6 +136,7 @@ impl StreamWriter {
     /// # Errors
     /// [`Error::Conflict`]: the backup has already failed elsewhere.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.check_whole()?;
         while !bytes.is_empty() {
             let spare = self.spare();
             let (now, later) = bytes.split_at(bytes.len().min(spare.len()));
@@ -147,6 +161,7 @@ impl StreamWriter {
     /// If there was less room.
     pub async fn advance(&mut self, bytes_n: usize) -> Result<()> {
         assert!(bytes_n <= self.window.bytes.len() - self.window.filled, "more was written than there was room for");
+        self.check_whole()?;
         self.window.filled += bytes_n;
         if self.window.filled == self.window.bytes.len() { self.flush().await } else { Ok(()) }
     }
@@ -175,16 +190,47 @@ impl StreamWriter {
     /// # Errors
     /// [`Error::Conflict`]: the backup has already failed elsewhere.
     pub async fn finish(mut self, facts: BTreeMap<String, String>) -> Result<()> {
+        self.check_whole()?;
         if self.window.filled > self.window.start {
             self.flush().await?;
         }
-        self.inner.open_n.fetch_sub(1, Ordering::Relaxed);
+        self.inner.open_n.fetch_sub(1, Ordering::SeqCst);
         self.inner.send(Piece::End { number: self.number, facts }).await
     }
 
     async fn flush(&mut self) -> Result<()> {
         let window = std::mem::replace(&mut self.window, self.inner.pool.take());
-        self.inner.send(Piece::Bytes { number: self.number, window }).await
+        self.sending = true;
+        self.inner.send(Piece::Bytes { number: self.number, window }).await?;
+        self.sending = false;
+        Ok(())
+    }
+
+    fn check_whole(&self) -> Result<()> {
+        if self.sending {
+            let why = "a write to the stream was cancelled, so it has a hole; nothing was stored";
+            return Err(Error::DumpFailed(why.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a stream's name is none of these, no directory of one, and in none.
+fn check_against(names: &BTreeSet<String>, name: &str) -> Result<()> {
+    if names.len() == STREAMS_MAX {
+        return Err(Error::Invalid(format!("a snapshot holds at most {STREAMS_MAX} streams")));
+    }
+    if names.contains(name) {
+        return Err(Error::Invalid(format!("two streams are called {name:?}; give each a name of its own")));
+    }
+    let below = format!("{name}/");
+    let below = names.range(below.clone()..).next().filter(|next| next.starts_with(&below));
+    let above = name.match_indices('/').find_map(|(at, _)| names.get(&name[..at]));
+    match below.or(above) {
+        None => Ok(()),
+        Some(other) => Err(Error::Invalid(format!(
+            "streams {name:?} and {other:?} can't be in one directory: one would be a file and a folder; rename one"
+        ))),
     }
 }
 
@@ -233,15 +279,17 @@ impl Drop for Window {
 
 /// Backs up one stream from a reader, whatever it holds. It has no verdict of its own: the end of the reader is the end
 /// of the dump, so use it where a failure shows up as a read error.
+///
+/// It serves one backup: what a second one would read is only what the first one left.
 pub struct ReaderEngine<R> {
     stream_name: String,
-    reader: tokio::sync::Mutex<R>,
+    reader: Mutex<Option<R>>,
 }
 
 impl<R: AsyncRead + Send + Unpin> ReaderEngine<R> {
     /// Creates the engine of a stream with this name.
     pub fn new(stream_name: impl Into<String>, reader: R) -> Self {
-        ReaderEngine { stream_name: stream_name.into(), reader: tokio::sync::Mutex::new(reader) }
+        ReaderEngine { stream_name: stream_name.into(), reader: Mutex::new(Some(reader)) }
     }
 }
 
@@ -252,8 +300,12 @@ impl<R: AsyncRead + Send + Unpin> Engine for ReaderEngine<R> {
     }
 
     async fn dump(&self, sink: &Sink) -> Result<Verdict> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut reader = reader.ok_or_else(|| {
+            Error::Invalid("this reader was read by an earlier backup; make an engine with a new one".to_owned())
+        })?;
         let mut stream = sink.stream(&self.stream_name).await?;
-        stream.copy_from(&mut *self.reader.lock().await).await?;
+        stream.copy_from(&mut reader).await?;
         stream.finish(BTreeMap::new()).await?;
         Ok(Verdict::default())
     }
@@ -275,6 +327,9 @@ pub fn check_stream_name(name: &str) -> Result<()> {
     if name.chars().any(|c| c.is_control() || c == '\\') {
         return refuse("it has a control character or a backslash");
     }
+    if name.split('/').any(|part| part.len() > STREAM_NAME_PART_BYTES_MAX) {
+        return refuse("a part of it between slashes has more than 200 bytes");
+    }
     if name.starts_with('/') || name.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return refuse("it has an empty, \".\" or \"..\" part");
     }
@@ -284,6 +339,18 @@ pub fn check_stream_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_is_no_folder_of_another() {
+        let names = BTreeSet::from(["a/b".to_owned(), "c".to_owned()]);
+        for good in ["a/c", "a-b", "b", "cc", "a/bb"] {
+            assert!(check_against(&names, good).is_ok(), "{good:?}");
+        }
+        for bad in ["a", "a/b", "a/b/c", "c/d", "c"] {
+            assert!(check_against(&names, bad).is_err(), "{bad:?}");
+        }
+        assert!(check_stream_name(&"b".repeat(201)).is_err(), "no file system takes such a name");
+    }
 
     #[test]
     fn stream_names_that_could_leave_a_directory_are_refused() {

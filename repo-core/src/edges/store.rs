@@ -19,6 +19,7 @@ use std::sync::Arc;
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
     location: String,
+    is_local: bool,
 }
 
 /// An object and its length, as a listing gives them.
@@ -50,7 +51,7 @@ impl Store {
         let inner = LocalFileSystem::new_with_prefix(path.as_ref())
             .map_err(|_| Error::NotARepository { location: location.clone() })?
             .with_fsync(true);
-        Ok(Store { inner: Arc::new(inner), location })
+        Ok(Store { inner: Arc::new(inner), location, is_local: true })
     }
 
     /// Creates the directory of a new local store, with its parents, for nobody but its owner, and opens it.
@@ -94,7 +95,12 @@ impl Store {
     ///
     /// It must give read-after-write, list-after-write and create-if-absent (`PutMode::Create`).
     pub fn from_object_store(inner: Arc<dyn ObjectStore>, location: impl Into<String>) -> Store {
-        Store { inner, location: location.into() }
+        Store { inner, location: location.into(), is_local: false }
+    }
+
+    /// Returns whether it is a directory of this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// Returns how messages name this store.

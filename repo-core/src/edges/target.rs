@@ -1,10 +1,11 @@
 //! Where restored streams go: files, directories, or anything of the caller's own.
 //!
 //! A file appears under its name only when its whole stream was verified and synced: until then the bytes are in a
-//! `.dedump-partial` file beside it, which is removed if the restore fails.
+//! `.dedump-partial-…` file beside it, which is removed if the restore fails.
 
 use crate::format::snapshot::StreamRecord;
 use crate::words::error::{Error, Result};
+use crate::words::id::SlotId;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
@@ -12,6 +13,9 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Takes restored streams, one after another. Every byte that it is given has been verified.
+///
+/// The targets of this library write to files and writers where they are, and block meanwhile: whoever reads the other end
+/// of a pipe must not share their thread.
 #[async_trait]
 pub trait Target: Send {
     /// A stream begins.
@@ -130,16 +134,14 @@ struct PartialFile {
 
 impl PartialFile {
     fn create(path: PathBuf) -> Result<Self> {
-        let file_name = path
-            .file_name()
-            .ok_or_else(|| Error::Target(format!("{} names no file; give the path of a file", path.display())))?;
+        if path.file_name().is_none() {
+            return Err(Error::Target(format!("{} names no file; give the path of a file", path.display())));
+        }
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::create_dir_all(parent).map_err(|error| cannot("create the directory", parent, &error))?;
         }
-        let mut name = std::ffi::OsString::from(".");
-        name.push(file_name);
-        name.push(format!(".{}.dedump-partial", std::process::id()));
-        let partial = path.with_file_name(name);
+        let suffix = SlotId(crate::edges::system::random()?);
+        let partial = path.with_file_name(format!(".dedump-partial-{suffix}"));
         let file = create_private(&partial).map_err(|error| cannot("create", &partial, &error))?;
         Ok(PartialFile { file, partial, path })
     }
@@ -172,10 +174,10 @@ impl Drop for PartialFile {
     }
 }
 
-/// Creates a file that nobody else may read: a dump holds a company's data.
+/// Creates a file that was not there and that nobody else may read: a dump holds a company's data.
 fn create_private(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)

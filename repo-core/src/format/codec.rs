@@ -5,6 +5,10 @@
 //! replaced without touching a repository. Nothing comes here before its seal was checked.
 
 use crate::words::limits::RECORD_BYTES_MAX;
+
+/// bincode counts 8 bytes for every number and length that it reads, however few they took: a record within the limit
+/// stays far below this.
+const DECODED_BYTES_MAX: usize = 16 * RECORD_BYTES_MAX;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,7 +20,7 @@ pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
 
 /// Decodes a record, which must use up all bytes, or says why that fails.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let config = bincode::config::standard().with_limit::<RECORD_BYTES_MAX>();
+    let config = bincode::config::standard().with_limit::<DECODED_BYTES_MAX>();
     let (record, used) =
         bincode::serde::decode_from_slice(bytes, config).map_err(|error| format!("it does not decode: {error}"))?;
     if used != bytes.len() {

@@ -41,6 +41,16 @@ pub enum SlotKind {
     KeyFile,
 }
 
+impl SlotKind {
+    /// Returns a measure of what it costs to try the slot: memory times passes.
+    pub fn cost(self) -> u64 {
+        match self {
+            SlotKind::Passphrase(params) => u64::from(params.memory_kib) * u64::from(params.passes),
+            SlotKind::KeyFile => 0,
+        }
+    }
+}
+
 /// Whose slot it is. Readable with any key of the repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotLabel {

@@ -13,12 +13,11 @@ use crate::state::session::Session;
 use crate::state::snapshots::{self, Snapshot};
 use crate::words::error::{Error, Result};
 use crate::words::id::SnapshotId;
-use crate::words::limits::{LABEL_BYTES_MAX, SESSION_REFRESH_SECS, SHRUNK_PERCENT};
-use futures::future::{self, Either};
+use crate::words::limits::{LABEL_BYTES_MAX, SHRUNK_PERCENT};
+use futures::future;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 /// How a backup is made.
 #[derive(Debug, Clone)]
@@ -62,14 +61,16 @@ pub struct BackupReport {
 
 /// Dumps the engine's streams into the repository and commits them as one snapshot.
 ///
-/// Must run inside a tokio runtime with its timer on. Dropping the future cancels: nothing is committed, the engine's
-/// future is dropped with it, and what was uploaded waits to be used by the next backup or removed by a prune.
+/// Must run inside a tokio runtime with its timer on. Dropping the future cancels: the engine's future is dropped with it,
+/// and nothing is committed, unless the commit was already on its way to the store. What was uploaded before stays until a
+/// `reindex` makes it usable or a prune removes it.
 /// Memory is bounded by [`limits::BACKUP_BYTES_MAX`](crate::words::limits::BACKUP_BYTES_MAX) plus the index.
 ///
 /// # Errors
 /// [`Error::DumpFailed`]: the engine's own verdict. [`Error::Store`]: the store failed while the dump ran.
 /// [`Error::Conflict`]: another process took this one for dead. [`Error::Invalid`]: impossible options. In every case
-/// nothing was committed.
+/// nothing was committed, but for one: an [`Error::Store`] about `snapshots/…` means that the commit itself went
+/// unanswered, and a listing tells whether it stands.
 pub async fn backup(
     repository: &Repository,
     engine: &dyn Engine,
@@ -83,7 +84,7 @@ pub async fn backup(
     let id = session.id();
     let bytes_done = AtomicU64::new(0);
     let work = dump(repository, engine, options, progress, (id, chunker, &bytes_done));
-    let (verdict, outcome, parent, problems) = match refreshing(&mut session, &bytes_done, work).await {
+    let (verdict, outcome, parent, problems) = match session.refresh_while(&bytes_done, work).await {
         Ok(done) => done,
         Err(error) => {
             session.abandon().await;
@@ -118,10 +119,10 @@ async fn dump(
     let level = options.compression_level;
     let plan = Plan { repository, progress, chunker, level, session, bytes_done };
     let engine = async move {
-        let verdict = engine.dump(&sink).await;
-        // The pipeline ends when the last writer and the sink are gone.
-        drop(sink);
-        verdict
+        let verdict = engine.dump(&sink).await?;
+        // Nothing comes after the verdict: a writer that the engine kept is a stream that was not finished.
+        sink.close().await?;
+        Ok(verdict)
     };
     let (verdict, outcome) = future::try_join(engine, pipeline::run(plan, pieces, loaded.index)).await?;
     if outcome.streams.is_empty() {
@@ -210,20 +211,4 @@ fn check_options(options: &BackupOptions) -> Result<()> {
         return Err(Error::Invalid(format!("compression level {level} can't be: from -7 to 19")));
     }
     Ok(())
-}
-
-/// Rewrites the session's mark now and then while work goes on.
-async fn refreshing<T>(session: &mut Session, bytes_done: &AtomicU64, work: impl Future<Output = T>) -> T {
-    let refresh = async {
-        loop {
-            tokio::time::sleep(Duration::from_secs(SESSION_REFRESH_SECS)).await;
-            // A mark that could not be rewritten makes us look older than we are: at worst we are fenced, which the
-            // commit finds out. It is no reason to throw away hours of dumping.
-            let _ = session.refresh(bytes_done.load(Ordering::Relaxed)).await;
-        }
-    };
-    match future::select(std::pin::pin!(work), std::pin::pin!(refresh)).await {
-        Either::Left((output, _)) => output,
-        Either::Right((never, _)) => never,
-    }
 }

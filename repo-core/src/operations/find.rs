@@ -3,6 +3,7 @@
 use crate::state::repository::Repository;
 use crate::state::snapshots::{self, Snapshot};
 use crate::words::error::{Error, Result};
+use crate::words::id::SnapshotId;
 use std::collections::BTreeMap;
 
 /// Which snapshots are meant. The default means all.
@@ -56,36 +57,60 @@ pub async fn list(repository: &Repository, filter: &Filter) -> Result<Listing> {
 /// Finds one snapshot: by a prefix of its id, or `latest` for the newest, among those that the filter means.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Store`]; [`Error::Damaged`] if the only match does not open.
+/// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Store`]. [`Error::Damaged`]: the snapshot that is meant does not open;
+/// for `latest`, any that does not: nobody knows whether it is the newest.
 pub async fn find(repository: &Repository, name: &str, filter: &Filter) -> Result<Snapshot> {
-    let all = snapshots::load(repository).await?;
+    let mut all = snapshots::load(repository).await?;
     if name == "latest" {
-        return all.standing.into_iter().rev().find(|snapshot| filter.matches(snapshot)).ok_or_else(|| {
-            let hint = "; `dedump snapshots` lists what there is".to_owned();
-            Error::NotFound { what: "snapshot", name: name.to_owned(), hint }
-        });
+        if let Some((_, error)) = all.unreadable.pop() {
+            return Err(match error {
+                Error::Damaged { object, why } => {
+                    let why = format!("{why}; it may be the latest, so name the snapshot that you want by its id");
+                    Error::Damaged { object, why }
+                }
+                other => other,
+            });
+        }
+        let latest = all.standing.into_iter().rev().find(|snapshot| filter.matches(snapshot));
+        return latest.ok_or_else(|| not_found(name));
     }
-    if name.is_empty() || !name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+    let standing = all.standing.iter().filter(|snapshot| filter.matches(snapshot)).map(|snapshot| snapshot.id);
+    let id = by_prefix(name, standing.chain(all.unreadable.iter().map(|(id, _)| *id)))?;
+    if let Some(at) = all.unreadable.iter().position(|(unreadable, _)| *unreadable == id) {
+        return Err(all.unreadable.swap_remove(at).1);
+    }
+    all.standing.into_iter().find(|snapshot| snapshot.id == id).ok_or_else(|| not_found(name))
+}
+
+/// Finds the id of a snapshot by a prefix, whether or not it opens: to forget it.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Store`].
+pub async fn find_id(repository: &Repository, name: &str) -> Result<SnapshotId> {
+    let all = snapshots::load(repository).await?;
+    let standing = all.standing.iter().map(|snapshot| snapshot.id);
+    by_prefix(name, standing.chain(all.unreadable.iter().map(|(id, _)| *id)))
+}
+
+fn by_prefix(prefix: &str, ids: impl Iterator<Item = SnapshotId>) -> Result<SnapshotId> {
+    if prefix.is_empty() || !prefix.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
         return Err(Error::Invalid(format!(
-            "snapshot {name:?} can't be: give the first digits of an id, as `dedump snapshots` prints it, or `latest`"
+            "snapshot {prefix:?} can't be: give the first digits of an id, as `dedump snapshots` prints it, or `latest`"
         )));
     }
-    let matches = |id: &crate::words::id::SnapshotId| id.to_string().starts_with(name);
-    let unreadable = all.unreadable.into_iter().find(|(id, _)| matches(id));
-    let mut found: Vec<_> =
-        all.standing.into_iter().filter(|snapshot| matches(&snapshot.id) && filter.matches(snapshot)).collect();
-    match (found.len(), unreadable) {
-        (0, Some((_, error))) => Err(error),
-        (0, None) => Err(Error::NotFound {
-            what: "snapshot",
-            name: name.to_owned(),
-            hint: "; `dedump snapshots` lists what there is".to_owned(),
-        }),
-        (1, _) => Ok(found.remove(0)),
+    let found: Vec<SnapshotId> = ids.filter(|id| id.to_string().starts_with(prefix)).collect();
+    match found[..] {
+        [] => Err(not_found(prefix)),
+        [id] => Ok(id),
         _ => Err(Error::Ambiguous {
             what: "snapshot",
-            prefix: name.to_owned(),
-            candidates: found.iter().map(|snapshot| snapshot.id.to_string()[..12].to_owned()).collect(),
+            prefix: prefix.to_owned(),
+            candidates: found.iter().map(|id| id.to_string()[..12].to_owned()).collect(),
         }),
     }
+}
+
+fn not_found(name: &str) -> Error {
+    let hint = "; `dedump snapshots` lists what there is".to_owned();
+    Error::NotFound { what: "snapshot", name: name.to_owned(), hint }
 }

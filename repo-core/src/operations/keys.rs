@@ -87,11 +87,20 @@ pub async fn remove_key(repository: &Repository, id_prefix: &str) -> Result<Slot
         name: id_prefix.to_owned(),
         hint: "; `dedump key list` lists what there is".to_owned(),
     })?;
-    if ids.len() == 1 {
+    let others = async || Ok::<_, Error>(list_keys(repository).await?.0.iter().filter(|slot| slot.id != id).count());
+    if others().await? == 0 {
         return Err(Error::Invalid(format!(
-            "{id} is the last key slot, and without one nothing opens the repository; add another first"
+            "{id} is the last key slot that is whole, and without one nothing opens the repository; add another first"
         )));
     }
-    repository.store.delete(&names::slot(id)).await?;
+    let name = names::slot(id);
+    let bytes = repository.store.get(&name, RECORD_BYTES_MAX).await;
+    repository.store.delete(&name).await?;
+    // Two hosts may each take away what the other one counts on.
+    if let (0, Ok(Some(bytes))) = (others().await?, bytes) {
+        repository.store.create(&name, bytes).await?;
+        let why = "another key slot went at the same time, so this one stays; see what is left, and try again";
+        return Err(Error::Conflict(why.to_owned()));
+    }
     Ok(id)
 }

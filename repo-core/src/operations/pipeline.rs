@@ -153,6 +153,8 @@ async fn cut_stage(
                 left_over.insert(number, rest);
                 Step::Bytes { number, bytes: cut }
             }
+            // What a writer still sends finds the queue closed; a stream that it did not finish is found by the last stage.
+            Piece::Close => break,
             Piece::End { number, facts } => {
                 let rest = left_over.remove(&number).expect("a stream begins before it ends");
                 let mut lengths = Vec::new();

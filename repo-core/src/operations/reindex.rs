@@ -11,11 +11,14 @@ use crate::state::loader;
 use crate::state::packer::Fragments;
 use crate::state::repository::Repository;
 use crate::state::session::Session;
+use crate::state::snapshots;
 use crate::words::error::{Error, Result};
 use crate::words::id::SessionId;
 use crate::words::limits::READS_MAX;
 use futures::future::try_join;
 use futures::{StreamExt, stream};
+use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
 
 /// What a reindex did.
@@ -27,9 +30,10 @@ pub struct ReindexReport {
     pub chunks_n: u64,
     /// Fragments written.
     pub fragments_n: u32,
-    /// Fragments deleted, whose content the new ones repeat.
+    /// Old fragments that no longer count: deleted, or gone before.
     pub fragments_deleted_n: u64,
-    /// Packs whose trailers could not be read, with the reason. What the old index says of them stays in force.
+    /// Packs whose trailers could not be read, with the reason. What the old index says of them, and of packs that are
+    /// lost, stays in force.
     pub unreadable: Vec<String>,
 }
 
@@ -38,8 +42,9 @@ pub struct ReindexReport {
 /// # Errors
 /// [`Error::Store`], [`Error::Conflict`]; the old index stays in force then.
 pub async fn reindex(repository: &Repository, host: &str, progress: &dyn Progress) -> Result<ReindexReport> {
-    let session = Session::start(repository, "reindex", host, "").await?;
-    let (mut report, superseded) = match rebuild(repository, session.id(), progress).await {
+    let mut session = Session::start(repository, "reindex", host, "").await?;
+    let work = rebuild(repository, session.id(), progress);
+    let (mut report, superseded) = match session.refresh_while(&AtomicU64::new(0), work).await {
         Ok(done) => done,
         Err(error) => {
             session.abandon().await;
@@ -53,9 +58,9 @@ pub async fn reindex(repository: &Repository, host: &str, progress: &dyn Progres
         supersedes: superseded,
     };
     session.commit(MERGES, &merge).await?;
+    report.fragments_deleted_n = merge.supersedes.len() as u64;
     for name in &merge.supersedes {
         repository.store.delete(&names::fragment(*name)).await?;
-        report.fragments_deleted_n += 1;
     }
     Ok(report)
 }
@@ -70,7 +75,7 @@ async fn rebuild(
     let packs = loaded.packs.sorted();
     progress.event(Event::Planned { objects_n: packs.len() as u64, bytes: 0 });
     let mut report = ReindexReport::default();
-    let mut superseded = loaded.counted;
+    let mut listed = HashSet::new();
     let (sender, stored) = mpsc::unbounded_channel();
     let reading = async {
         let sender = sender;
@@ -81,6 +86,7 @@ async fn rebuild(
             progress.event(Event::Done { bytes: 0 });
             match contents {
                 Ok(contents) => {
+                    listed.insert(id);
                     report.packs_n += 1;
                     report.chunks_n += contents.blobs.iter().map(|blob| blob.chunks.len() as u64).sum::<u64>();
                     // The writer only goes away with an error of its own, which ends both.
@@ -88,9 +94,6 @@ async fn rebuild(
                 }
                 Err(error @ (Error::Damaged { .. } | Error::Missing { .. } | Error::NewerFormat { .. })) => {
                     report.unreadable.push(error.to_string());
-                    if let Some(fragment) = loaded.fragment_of.get(&id) {
-                        superseded.remove(fragment);
-                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -99,5 +102,16 @@ async fn rebuild(
     };
     let ((), (fragments_n, _)) = try_join(reading, Fragments::create(repository, session).run(stored)).await?;
     report.fragments_n = fragments_n;
-    Ok((report, superseded.into_iter().collect()))
+    // What an old fragment knows of a pack that could not be listed again, or that is lost, nobody else knows.
+    let kept: HashSet<FragmentName> = loaded
+        .fragments_of
+        .iter()
+        .filter(|(pack, _)| !listed.contains(*pack))
+        .flat_map(|(_, names)| names.iter().copied())
+        .chain(loaded.newer.iter().copied())
+        .collect();
+    // Those that are gone are superseded too: nobody shall go on missing them.
+    let gone = snapshots::missing_fragments(repository).await?;
+    let superseded = loaded.counted.into_iter().filter(|name| !kept.contains(name)).chain(gone).collect();
+    Ok((report, superseded))
 }

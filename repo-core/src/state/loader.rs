@@ -11,7 +11,7 @@ use crate::words::error::{Error, Result};
 use crate::words::id::PackId;
 use crate::words::limits::{FRAGMENT_BYTES_MAX, PACK_TAIL_READ_BYTES, READS_MAX};
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// An index, and what was found on the way.
 pub struct Loaded {
@@ -21,8 +21,10 @@ pub struct Loaded {
     pub packs: PacksListed,
     /// Fragments that were listed and count.
     pub counted: BTreeSet<FragmentName>,
-    /// The fragment by which each pack of the index is known.
-    pub fragment_of: HashMap<PackId, FragmentName>,
+    /// The counted fragments that name each pack, whether or not it is there.
+    pub fragments_of: HashMap<PackId, Vec<FragmentName>>,
+    /// Counted fragments that only a newer version reads.
+    pub newer: Vec<FragmentName>,
     /// Fragments that were listed and do not count.
     pub uncounted: BTreeSet<FragmentName>,
     /// Packs that a counted fragment names, and that are not there or have another length; and what they held.
@@ -37,12 +39,20 @@ pub struct Loaded {
 /// # Errors
 /// [`Error::Store`]. Damage is in the result.
 pub async fn load(repository: &Repository) -> Result<Loaded> {
-    let (loaded, gone) = load_once(repository).await?;
-    // A fragment that was listed and is gone was superseded meanwhile: what superseded it is there by now.
-    if gone { load_once(repository).await.map(|(loaded, _)| loaded) } else { Ok(loaded) }
+    load_avoiding(repository, &HashSet::new()).await
 }
 
-async fn load_once(repository: &Repository) -> Result<(Loaded, bool)> {
+/// As [`load`]; of a chunk that lies in several packs, a place in the avoided ones is taken last.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_avoiding(repository: &Repository, avoided: &HashSet<PackId>) -> Result<Loaded> {
+    let (loaded, gone) = load_once(repository, avoided).await?;
+    // A fragment that was listed and is gone was superseded meanwhile: what superseded it is there by now.
+    if gone { load_once(repository, avoided).await.map(|(loaded, _)| loaded) } else { Ok(loaded) }
+}
+
+async fn load_once(repository: &Repository, avoided: &HashSet<PackId>) -> Result<(Loaded, bool)> {
     let mut problems = Vec::new();
     let listed = repository.store.list(INDEX).await?;
     let decisions = Decisions::list(repository).await?;
@@ -55,24 +65,34 @@ async fn load_once(repository: &Repository) -> Result<(Loaded, bool)> {
         index: Index::default(),
         packs,
         counted,
-        fragment_of: HashMap::new(),
+        fragments_of: HashMap::new(),
+        newer: Vec::new(),
         uncounted,
         lost: Index::default(),
         problems,
     };
-    let mut gone = false;
+    let (mut gone, mut postponed) = (false, Vec::new());
     let names: Vec<_> = loaded.counted.iter().copied().collect();
     let mut reads = stream::iter(names)
         .map(|name| async move { (name, read_fragment(repository, name).await) })
         .buffered(READS_MAX);
     while let Some((name, fragment)) = reads.next().await {
         match fragment {
-            Ok(Some(contents)) => add_present(&mut loaded, name, &contents),
+            Ok(Some(contents)) => {
+                let (later, now) = contents.into_iter().partition(|pack| avoided.contains(&pack.info.id));
+                add_present(&mut loaded, name, now);
+                postponed.push((name, later));
+            }
             Ok(None) => gone = true,
-            Err(error @ (Error::Damaged { .. } | Error::NewerFormat { .. })) => loaded.problems.push(error),
+            Err(error @ Error::Damaged { .. }) => loaded.problems.push(error),
+            Err(error @ Error::NewerFormat { .. }) => {
+                loaded.newer.push(name);
+                loaded.problems.push(error);
+            }
             Err(error) => return Err(error),
         }
     }
+    postponed.into_iter().for_each(|(name, packs)| add_present(&mut loaded, name, packs));
     Ok((loaded, gone))
 }
 
@@ -99,14 +119,15 @@ async fn split_by_standing(
     Ok(names.into_iter().partition(|name| counting.contains(&name.session)))
 }
 
-fn add_present(loaded: &mut Loaded, name: FragmentName, contents: &[PackContents]) {
-    for pack in contents {
+/// Adds packs that are there to the index, and others to what is lost.
+fn add_present(loaded: &mut Loaded, name: FragmentName, packs: Vec<PackContents>) {
+    for pack in packs {
         let info = &pack.info;
+        loaded.fragments_of.entry(info.id).or_default().push(name);
         if loaded.packs.bytes(info.kind, info.id) == Some(info.bytes) {
-            loaded.index.add(pack);
-            loaded.fragment_of.entry(info.id).or_insert(name);
+            loaded.index.add(&pack);
         } else {
-            loaded.lost.add(pack);
+            loaded.lost.add(&pack);
         }
     }
 }

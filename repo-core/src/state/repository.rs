@@ -62,7 +62,14 @@ impl Credential {
     /// Returns the text of a key file, or `None` for a passphrase.
     pub fn to_key_file_text(&self) -> Option<Zeroizing<String>> {
         let Credential::KeyFile(secret) = self else { return None };
-        Some(Zeroizing::new(format!("{KEY_FILE_PREFIX}{}\n", crate::words::id::ChunkId(secret.0))))
+        // With room for all of it: a string that grows would leave a copy behind.
+        let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_PREFIX.len() + 65));
+        text.push_str(KEY_FILE_PREFIX);
+        for byte in secret.0 {
+            text.extend([byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or_default()));
+        }
+        text.push('\n');
+        Some(text)
     }
 
     fn name(&self) -> &'static str {
@@ -224,27 +231,40 @@ pub(crate) async fn add_slot(
 
 /// Tries the credential on every slot of its kind.
 async fn unlock(store: &Store, repository: RepositoryId, credential: &Credential, cpu: &Cpu) -> Result<Secrets> {
-    let mut slots_n = 0;
-    let mut first_damage = None;
+    let (mut slots_n, mut sound_n, mut first_damage) = (0, 0, None);
+    let mut slots = Vec::new();
     for listed in store.list(names::KEYS).await? {
-        let Some(bytes) = store.get(&listed.name, RECORD_BYTES_MAX).await? else { continue };
-        slots_n += 1;
-        match try_slot(&listed.name, repository, &bytes, credential, cpu).await {
-            Ok(Some(secrets)) => return Ok(secrets),
-            Ok(None) => {}
-            Err(error @ (Error::Damaged { .. } | Error::NewerFormat { .. })) => {
+        if names::parse::<SlotId>(names::KEYS, &listed.name).is_none() {
+            continue;
+        }
+        match store.get(&listed.name, RECORD_BYTES_MAX).await {
+            Ok(Some(bytes)) => slots.push((listed.name, bytes)),
+            Ok(None) => continue,
+            Err(error) if error.is_damage() => {
                 first_damage.get_or_insert(error);
             }
             Err(error) => return Err(error),
         }
+        slots_n += 1;
+    }
+    // The cheapest first: nobody shall wait, or run out of memory, for somebody else's slot.
+    slots.sort_by_key(|(name, bytes)| slot::parse(name, repository, bytes).map_or(0, |slot| slot.kind.cost()));
+    for (name, bytes) in slots {
+        match try_slot(&name, repository, &bytes, credential, cpu).await {
+            Ok(Some(secrets)) => return Ok(secrets),
+            Ok(None) => sound_n += 1,
+            Err(error) => {
+                first_damage.get_or_insert(error);
+            }
+        }
     }
     Err(match first_damage {
-        Some(damage) => damage,
-        None if slots_n == 0 => Error::Missing {
+        Some(damage) if sound_n == 0 => damage,
+        _ if slots_n == 0 => Error::Missing {
             object: names::KEYS.to_owned(),
             why: "no key slot is left, and without one nothing opens; put a copy of keys/ back".to_owned(),
         },
-        None => Error::WrongKey { slots: slots_n, secret: credential.name() },
+        _ => Error::WrongKey { slots: slots_n, secret: credential.name() },
     })
 }
 

@@ -10,10 +10,14 @@ use crate::edges::store::Created;
 use crate::edges::system::{now_ms, random};
 use crate::format::decision::FenceRecord;
 use crate::format::names::{self, SESSIONS};
-use crate::format::record::Record;
+use crate::format::record::{self, Record};
 use crate::format::session::SessionRecord;
 use crate::words::error::{Error, Result};
 use crate::words::id::SessionId;
+use crate::words::limits::SESSION_REFRESH_SECS;
+use futures::future::{self, Either};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A session of our own that is not decided yet.
 pub struct Session {
@@ -57,27 +61,48 @@ impl Session {
     }
 
     /// Rewrites the mark, so that others see how far it is and that it lives.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn refresh(&mut self, bytes_done: u64) -> Result<()> {
+    async fn refresh(&mut self, bytes_done: u64) -> Result<()> {
         self.record.refreshes_n += 1;
         self.record.bytes_done = bytes_done;
         let name = names::of_session(SESSIONS, self.id);
         self.repository.store.overwrite(&name, self.repository.seal(&name, &self.record)?).await
     }
 
+    /// Does work, and rewrites the mark now and then meanwhile.
+    pub async fn refresh_while<T>(&mut self, bytes_done: &AtomicU64, work: impl Future<Output = T>) -> T {
+        let refresh = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(SESSION_REFRESH_SECS)).await;
+                // A mark that could not be rewritten makes us look older than we are: at worst we are fenced, which the
+                // commit finds out. It is no reason to throw away hours of dumping.
+                let _ = self.refresh(bytes_done.load(Ordering::Relaxed)).await;
+            }
+        };
+        match future::select(std::pin::pin!(work), std::pin::pin!(refresh)).await {
+            Either::Left((output, _)) => output,
+            Either::Right((never, _)) => never,
+        }
+    }
+
     /// Decides the session: creates its decision under `prefix`, and takes the mark away.
     ///
     /// # Errors
-    /// [`Error::Conflict`]: a fence came first. [`Error::Store`]: it failed, and what is there afterwards is not our
-    /// decision, or can't be read; the mark stays in the latter case, since a late request may still commit.
+    /// [`Error::Conflict`]: a fence came first. [`Error::Store`]: nobody knows whether it committed, nor whether a late
+    /// request still will; the mark stays, and a listing tells in the end.
     pub async fn commit<T: Record>(self, prefix: &str, decision: &T) -> Result<SessionId> {
         let name = names::of_session(prefix, self.id);
-        let bytes = self.repository.seal(&name, decision)?;
+        let bytes = match self.seal_and_open::<T>(&name, decision) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.abandon().await;
+                return Err(error);
+            }
+        };
         let error = match self.repository.store.create(&name, bytes.clone()).await {
             Ok(Created::Yes) => return self.committed().await,
             Ok(Created::Taken) => self.taken(prefix).await,
+            // On a disk no reply gets lost: what failed may be the sync, and then what is there may not last.
+            Err(error) if self.repository.store.is_local() => return Err(error),
             Err(error) => error,
         };
         // A reply may have been lost: what is there decides.
@@ -89,6 +114,13 @@ impl Session {
             }
             _ => Err(error),
         }
+    }
+
+    /// Seals a decision, and opens it again before anybody relies on it.
+    fn seal_and_open<T: Record>(&self, name: &str, decision: &T) -> Result<bytes::Bytes> {
+        let bytes = self.repository.seal(name, decision)?;
+        record::open::<T>(self.repository.sealer(), name, &bytes)?;
+        Ok(bytes)
     }
 
     async fn committed(self) -> Result<SessionId> {

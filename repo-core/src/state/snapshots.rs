@@ -6,7 +6,7 @@
 use super::repository::Repository;
 use crate::format::decision::{FenceRecord, MergeRecord, TombstoneRecord};
 use crate::format::header::ObjectType;
-use crate::format::names::{self, FORGOTTEN, MERGES, SNAPSHOTS};
+use crate::format::names::{self, FORGOTTEN, FragmentName, MERGES, SNAPSHOTS};
 use crate::format::record;
 use crate::format::snapshot::SnapshotRecord;
 use crate::words::error::{Error, Result};
@@ -54,10 +54,20 @@ pub async fn load(repository: &Repository) -> Result<Snapshots> {
     // Snapshots before tombstones: a snapshot that is forgotten in between shows up twice, never not at all.
     let listed = list_ids(repository, SNAPSHOTS).await?;
     let forgotten = list_ids(repository, FORGOTTEN).await?;
-    let mut decisions = stream::iter(listed.difference(&forgotten).copied())
+    let mut withdrawn = BTreeSet::new();
+    let mut snapshots = Snapshots::default();
+    // Where the snapshot is still there, only a tombstone that opens takes it away: a store's user without a key cannot.
+    for id in listed.intersection(&forgotten) {
+        match read_tombstone(repository, *id).await {
+            Ok(Some(_)) => drop(withdrawn.insert(*id)),
+            Ok(None) => {}
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut decisions = stream::iter(listed.difference(&withdrawn).copied())
         .map(|id| async move { Ok::<_, Error>((id, read(repository, SNAPSHOTS, id).await?)) })
         .buffer_unordered(READS_MAX);
-    let mut snapshots = Snapshots::default();
     while let Some((id, decision)) = decisions.try_next().await? {
         match decision {
             Some(Decision::Snapshot(record)) => snapshots.standing.push(Snapshot { id, record: *record }),
@@ -152,9 +162,6 @@ impl Decisions {
     /// # Errors
     /// [`Error::Store`].
     pub async fn standing(&self, repository: &Repository, id: SessionId) -> Result<Standing> {
-        if self.forgotten.contains(&id) {
-            return Ok(Standing::Counts);
-        }
         for (prefix, listed) in [(SNAPSHOTS, &self.snapshots), (MERGES, &self.merges)] {
             if !listed.contains(&id) {
                 continue;
@@ -162,16 +169,82 @@ impl Decisions {
             return Ok(match read(repository, prefix, id).await? {
                 Some(Decision::Snapshot(_) | Decision::Merge(_)) => Standing::Counts,
                 Some(Decision::Fence(_)) => Standing::DoesNotCount,
+                Some(Decision::Unreadable(_)) if self.forgotten.contains(&id) => break,
                 Some(Decision::Unreadable(error)) => Standing::Unknown(error),
                 // Gone since it was listed, which only forgetting does: its tombstone came first.
                 None => Standing::Counts,
             });
         }
-        Ok(Standing::DoesNotCount)
+        if !self.forgotten.contains(&id) {
+            return Ok(Standing::DoesNotCount);
+        }
+        match read_tombstone(repository, id).await {
+            Ok(Some(_)) => Ok(Standing::Counts),
+            Ok(None) => Ok(Standing::DoesNotCount),
+            Err(error) if error.is_damage() => Ok(Standing::Unknown(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns whether a session was decided, by a commit or by a fence.
     pub fn is_decided(&self, id: SessionId) -> bool {
         [&self.snapshots, &self.merges, &self.forgotten].iter().any(|ids| ids.contains(&id))
     }
+}
+
+/// What all decisions together say of fragments.
+#[derive(Debug, Default)]
+pub struct Expected {
+    /// Fragments that were written, less those that a merge made superfluous.
+    pub fragments: BTreeSet<FragmentName>,
+    /// Merges and tombstones that do not open. Snapshots are left to [`load`].
+    pub unreadable: Vec<(String, Error)>,
+}
+
+/// Reads all decisions: which fragments should be there.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn expected_fragments(repository: &Repository) -> Result<Expected> {
+    let (mut written, mut superseded) = (BTreeSet::new(), BTreeSet::new());
+    let mut unreadable = Vec::new();
+    let mut expect = |session: SessionId, fragments_n: u32| {
+        written.extend((0..fragments_n).map(|number| FragmentName { session, number }));
+    };
+    for snapshot in load(repository).await?.standing {
+        expect(snapshot.id, snapshot.record.fragments_n);
+    }
+    for id in list_ids(repository, FORGOTTEN).await? {
+        match read_tombstone(repository, id).await {
+            Ok(Some(tombstone)) => expect(id, tombstone.fragments_n),
+            Ok(None) => {}
+            Err(error @ (Error::Damaged { .. } | Error::NewerFormat { .. })) => {
+                unreadable.push((names::of_session(FORGOTTEN, id), error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    for id in list_ids(repository, MERGES).await? {
+        match read(repository, MERGES, id).await? {
+            Some(Decision::Merge(merge)) => {
+                expect(id, merge.fragments_n);
+                superseded.extend(merge.supersedes);
+            }
+            Some(Decision::Unreadable(error)) => unreadable.push((names::of_session(MERGES, id), error)),
+            Some(Decision::Fence(_) | Decision::Snapshot(_)) | None => {}
+        }
+    }
+    Ok(Expected { fragments: written.difference(&superseded).copied().collect(), unreadable })
+}
+
+/// Returns the fragments that should be there and are not.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn missing_fragments(repository: &Repository) -> Result<BTreeSet<FragmentName>> {
+    // Decisions before the listing: what is expected was put before them.
+    let expected = expected_fragments(repository).await?.fragments;
+    let listed = repository.store.list(names::INDEX).await?;
+    let there: BTreeSet<_> = listed.iter().filter_map(|object| names::parse_fragment(&object.name)).collect();
+    Ok(expected.difference(&there).copied().collect())
 }

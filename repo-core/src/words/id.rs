@@ -82,20 +82,18 @@ id!(
 pub type SnapshotId = SessionId;
 
 fn decode_hex(text: &str, bytes: &mut [u8]) -> Result<(), ParseIdError> {
-    let error = || ParseIdError { expected: bytes.len() * 2 };
+    let error = ParseIdError { expected: bytes.len() * 2 };
     let digits = text.as_bytes();
     if digits.len() != bytes.len() * 2 {
-        return Err(error());
+        return Err(error);
     }
-    let mut decoded = Vec::with_capacity(bytes.len());
-    for pair in digits.chunks_exact(2) {
-        let [high, low] = pair else { return Err(error()) };
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let [high, low] = pair else { return Err(error) };
         match (hex_digit(*high), hex_digit(*low)) {
-            (Some(high), Some(low)) => decoded.push(high << 4 | low),
-            _ => return Err(error()),
+            (Some(high), Some(low)) => *byte = high << 4 | low,
+            _ => return Err(error),
         }
     }
-    bytes.copy_from_slice(&decoded);
     Ok(())
 }
 

@@ -55,6 +55,8 @@ pub const STREAMS_MAX: usize = 100_000;
 pub const STREAMS_OPEN_MAX: usize = 16;
 /// Length of a stream's name, at most, in bytes.
 pub const STREAM_NAME_BYTES_MAX: usize = 1024;
+/// Length of each part of a stream's name between slashes, at most, in bytes: what file systems take.
+pub const STREAM_NAME_PART_BYTES_MAX: usize = 200;
 /// Length of a tag's key or value, a source's or a host's name, at most, in bytes.
 pub const LABEL_BYTES_MAX: usize = 1024;
 

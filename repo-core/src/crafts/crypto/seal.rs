@@ -6,6 +6,7 @@
 use super::keys::Secret;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce, Tag};
+use zeroize::Zeroize;
 
 /// Bytes that a seal adds.
 pub const TAG_BYTES: usize = 16;
@@ -32,7 +33,10 @@ impl ObjectCipher {
     /// Creates the cipher of the object with this salt; `associated` binds every part to the object and its place.
     pub fn new(purpose_key: &Secret, salt: &[u8; 32], associated: Vec<u8>) -> Self {
         let key = Secret(*blake3::keyed_hash(&purpose_key.0, salt).as_bytes());
-        ObjectCipher { cipher: ChaCha20Poly1305::new(&Key::from(key.0)), associated }
+        let mut cipher_key = Key::from(key.0);
+        let cipher = ChaCha20Poly1305::new(&cipher_key);
+        cipher_key.as_mut_slice().zeroize();
+        ObjectCipher { cipher, associated }
     }
 
     /// Encrypts `bytes` from `start` to the end in place and appends the tag.

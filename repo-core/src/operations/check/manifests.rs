@@ -19,7 +19,7 @@ pub(super) struct Walk<'a> {
     lost: &'a Index,
     damaged: &'a DamagedChunks,
     /// Packs that a counted fragment names.
-    counted: &'a HashMap<PackId, FragmentName>,
+    counted: &'a HashMap<PackId, Vec<FragmentName>>,
     /// Packs that are needed and that no counted fragment names.
     uncounted_needed: HashSet<PackId>,
     findings: &'a mut Findings,
@@ -39,7 +39,7 @@ impl<'a> Walk<'a> {
         fetcher: &'a Fetcher,
         lost: &'a Index,
         damaged: &'a DamagedChunks,
-        counted: &'a HashMap<PackId, FragmentName>,
+        counted: &'a HashMap<PackId, Vec<FragmentName>>,
         findings: &'a mut Findings,
     ) -> Self {
         Walk {
@@ -59,9 +59,10 @@ impl<'a> Walk<'a> {
         self.uncounted_needed
     }
 
-    fn note_place(&mut self, id: &ChunkId) {
-        let pack = self.fetcher.with_index(|index| index.locate(id).map(|location| index.pack(location.pack).id));
-        self.uncounted_needed.extend(pack.filter(|pack| !self.counted.contains_key(pack)));
+    fn note_place(&mut self, pack: PackId) {
+        if !self.counted.contains_key(&pack) {
+            self.uncounted_needed.insert(pack);
+        }
     }
 
     /// Returns how many different nodes were opened and chunks were met.
@@ -85,7 +86,9 @@ impl<'a> Walk<'a> {
             return Ok(causes.clone());
         }
         let node = read_node(self.fetcher, &child, level).await;
-        self.note_place(&child.id);
+        if let Ok((pack, _)) = self.fetcher.locate(&child.id, "node").await {
+            self.note_place(pack);
+        }
         let mut causes = match node {
             Ok(Node::Leaf { entries, .. }) => self.leaf(&entries).await?,
             Ok(Node::Inner { children, .. }) => {
@@ -113,8 +116,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             match self.fetcher.locate(&entry.id, "chunk").await {
-                Ok(location) if location.plain_bytes == entry.plain_bytes => self.note_place(&entry.id),
-                Ok(location) => {
+                Ok((pack, location)) if location.plain_bytes == entry.plain_bytes => self.note_place(pack),
+                Ok((_, location)) => {
                     let object = format!("chunk {}", entry.id.short());
                     let why = format!("it has {} bytes, and {} in a manifest", location.plain_bytes, entry.plain_bytes);
                     causes.push(self.blame(&entry.id, "chunk", Error::damaged(object, why))?);

@@ -96,21 +96,25 @@ impl FindingKind {
     pub fn advice(self) -> &'static str {
         match self {
             FindingKind::SlotDamaged => "remove the key slot and add the key anew, while another still opens",
-            FindingKind::SnapshotDamaged => "put a copy of the object back; its data is still there",
+            FindingKind::SnapshotDamaged => {
+                "put a copy of the object back, its data is still there; or forget the snapshot"
+            }
             FindingKind::SessionDamaged => "harmless; it goes with the next prune",
             FindingKind::DecisionDamaged => "put a copy of the object back, or run `dedump reindex`",
             FindingKind::DecisionMissing | FindingKind::FragmentDamaged | FindingKind::FragmentMissing => {
                 "run `dedump reindex`"
             }
-            FindingKind::PackMissing | FindingKind::PackDamaged => {
+            FindingKind::PackMissing => {
                 "put a copy of the pack back; or back up again, which stores anew what the source still has"
+            }
+            FindingKind::PackDamaged => {
+                "put a copy of the pack back; or move it away and back up again, which stores anew what the source still has"
             }
             FindingKind::NodeMissing | FindingKind::NodeDamaged => {
                 "put a copy of the pack back, or run `dedump reindex` if the index was damaged"
             }
-            FindingKind::ChunkMissing | FindingKind::ChunkDamaged => {
-                "put a copy of the pack back; or back up again, which stores anew what the source still has"
-            }
+            FindingKind::ChunkMissing => "back up again, which stores anew what the source still has",
+            FindingKind::ChunkDamaged => "run check with all data, which names the pack",
         }
     }
 }
@@ -193,10 +197,10 @@ pub async fn check(repository: &Repository, read_data: ReadData, progress: &dyn 
     report.packs_n = loaded.packs.sorted().len() as u64;
 
     objects::check(repository, &snapshots, &loaded, &mut findings, &mut report.notes).await?;
-    let Loaded { index, packs, lost, uncounted, fragment_of, .. } = loaded;
+    let Loaded { index, packs, lost, uncounted, fragments_of, .. } = loaded;
     let fetcher = Fetcher::create(repository, index);
     let damaged = packs::check(&fetcher, &packs, read_data, progress, (&mut findings, &mut report)).await?;
-    let mut walk = manifests::Walk::create(&fetcher, &lost, &damaged, &fragment_of, &mut findings);
+    let mut walk = manifests::Walk::create(&fetcher, &lost, &damaged, &fragments_of, &mut findings);
     for snapshot in &snapshots.standing {
         walk.snapshot(snapshot).await?;
     }

@@ -1,13 +1,12 @@
 //! The small objects: key slots, sessions, decisions, fragments; and what lies around.
 
 use super::{FindingKind, Findings};
-use crate::format::decision::TombstoneRecord;
-use crate::format::names::{self, FORGOTTEN, FragmentName, INDEX, KEYS, MERGES, META, PACKS, SESSIONS, SNAPSHOTS};
+use crate::format::names::{self, FragmentName, INDEX, KEYS, META, PACKS, SESSIONS, SNAPSHOTS};
 use crate::format::session::SessionRecord;
 use crate::operations::keys;
 use crate::state::loader::{self, Loaded};
 use crate::state::repository::Repository;
-use crate::state::snapshots::{self, Decision, Decisions, Snapshots};
+use crate::state::snapshots::{self, Decisions, Snapshots};
 use crate::words::error::{Error, Result};
 use crate::words::id::{PackId, SessionId, SlotId};
 use std::collections::{BTreeSet, HashSet};
@@ -23,8 +22,8 @@ pub(super) async fn check(
         findings.add(FindingKind::SnapshotDamaged, names::of_session(SNAPSHOTS, *id), why(error));
     }
     check_slots(repository, findings).await?;
-    let expected = expected_fragments(repository, snapshots, findings).await?;
-    check_fragments(loaded, &expected, findings);
+    check_decisions(repository, findings).await?;
+    check_fragments(loaded, &missing_fragments(repository).await?, findings);
     check_sessions(repository, findings, notes).await?;
     note_foreign_objects(repository, notes).await?;
     note_orphans(loaded, notes);
@@ -49,44 +48,26 @@ async fn check_slots(repository: &Repository, findings: &mut Findings) -> Result
     Ok(())
 }
 
-/// Reads all decisions; returns the fragments that they say were written, less those that a merge made superfluous.
-async fn expected_fragments(
-    repository: &Repository,
-    snapshots: &Snapshots,
-    findings: &mut Findings,
-) -> Result<BTreeSet<FragmentName>> {
-    let (mut expected, mut superseded) = (BTreeSet::new(), BTreeSet::new());
-    let mut expect = |session: SessionId, fragments_n: u32| {
-        expected.extend((0..fragments_n).map(|number| FragmentName { session, number }));
-    };
-    for snapshot in &snapshots.standing {
-        expect(snapshot.id, snapshot.record.fragments_n);
+/// Names the decisions that do not open.
+async fn check_decisions(repository: &Repository, findings: &mut Findings) -> Result<()> {
+    for (name, error) in snapshots::expected_fragments(repository).await?.unreadable {
+        findings.add_error(FindingKind::DecisionDamaged, &name, error)?;
     }
-    for id in snapshots::list_ids(repository, FORGOTTEN).await? {
-        match snapshots::read_tombstone(repository, id).await {
-            Ok(Some(TombstoneRecord { fragments_n, .. })) => expect(id, fragments_n),
-            Ok(None) => {}
-            Err(error) => {
-                findings.add_error(FindingKind::DecisionDamaged, &names::of_session(FORGOTTEN, id), error)?;
-            }
-        }
-    }
-    for id in snapshots::list_ids(repository, MERGES).await? {
-        match snapshots::read(repository, MERGES, id).await? {
-            Some(Decision::Merge(merge)) => {
-                expect(id, merge.fragments_n);
-                superseded.extend(merge.supersedes);
-            }
-            Some(Decision::Unreadable(error)) => {
-                findings.add_error(FindingKind::DecisionDamaged, &names::of_session(MERGES, id), error)?;
-            }
-            Some(Decision::Fence(_) | Decision::Snapshot(_)) | None => {}
-        }
-    }
-    Ok(expected.difference(&superseded).copied().collect())
+    Ok(())
 }
 
-fn check_fragments(loaded: &Loaded, expected: &BTreeSet<FragmentName>, findings: &mut Findings) {
+/// Returns the fragments that were written and are gone. Looks twice: a reindex that commits between two listings moves
+/// what is expected.
+async fn missing_fragments(repository: &Repository) -> Result<BTreeSet<FragmentName>> {
+    let first = snapshots::missing_fragments(repository).await?;
+    if first.is_empty() {
+        return Ok(first);
+    }
+    let second = snapshots::missing_fragments(repository).await?;
+    Ok(first.intersection(&second).copied().collect())
+}
+
+fn check_fragments(loaded: &Loaded, missing: &BTreeSet<FragmentName>, findings: &mut Findings) {
     for problem in &loaded.problems {
         if let Error::Damaged { object, why } = problem
             && names::parse_fragment(object).is_some()
@@ -96,11 +77,9 @@ fn check_fragments(loaded: &Loaded, expected: &BTreeSet<FragmentName>, findings:
             findings.add(FindingKind::FragmentDamaged, object, newer.to_string());
         }
     }
-    for name in expected {
-        if !loaded.counted.contains(name) && !loaded.uncounted.contains(name) {
-            let why = "its session wrote it, and it is not there; what it listed is read from the packs instead";
-            findings.add(FindingKind::FragmentMissing, names::fragment(*name), why);
-        }
+    for name in missing {
+        let why = "its session wrote it, and it is not there; what it listed is read from the packs instead";
+        findings.add(FindingKind::FragmentMissing, names::fragment(*name), why);
     }
 }
 
@@ -135,7 +114,7 @@ pub(super) async fn check_undecided(
     for name in uncounted.iter().filter(|name| !decided.is_decided(name.session)) {
         let packs = match loader::read_fragment(repository, *name).await {
             Ok(packs) => packs.unwrap_or_default(),
-            Err(error) if error.is_damage() => Vec::new(),
+            Err(Error::Damaged { .. } | Error::NewerFormat { .. }) => Vec::new(),
             Err(error) => return Err(error),
         };
         if packs.iter().any(|pack| needed.contains(&pack.info.id)) {
@@ -181,7 +160,7 @@ fn note_orphans(loaded: &Loaded, notes: &mut Vec<String>) {
         .collect();
     if !orphans.is_empty() {
         notes.push(format!(
-            "{} packs of {} bytes belong to no finished run; a prune removes what nobody uses",
+            "{} packs ({} bytes) belong to no finished run; a prune removes what nobody uses",
             orphans.len(),
             orphans.iter().sum::<u64>()
         ));

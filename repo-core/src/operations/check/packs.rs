@@ -69,7 +69,11 @@ pub(super) async fn check(
         let Err((error, chunks)) = outcome else { continue };
         let name = names::pack(kind, id);
         findings.add_error(FindingKind::PackDamaged, &name, error)?;
-        damaged.extend(chunks.into_iter().map(|chunk| (chunk, name.clone())));
+        // A chunk that is taken from another pack is not hurt.
+        let is_taken_here = |chunk: &ChunkId| {
+            fetcher.with_index(|index| index.locate(chunk).is_some_and(|place| index.pack(place.pack).id == id))
+        };
+        damaged.extend(chunks.into_iter().filter(is_taken_here).map(|chunk| (chunk, name.clone())));
     }
     Ok(damaged)
 }
