@@ -34,7 +34,9 @@ pub enum Error {
         known: u16,
     },
     /// No key slot opens with this secret.
-    #[error("wrong key: none of the repository's {slots} key slots opens with this {secret}")]
+    #[error(
+        "wrong key: this {secret} opens none of the repository's key slots, of which there are {slots}; give another"
+    )]
     WrongKey {
         /// How many slots were tried.
         slots: usize,
