@@ -196,13 +196,12 @@ fn strip_line_end(bytes: &mut Vec<u8>) {
 }
 
 fn warn_if_open_to_others(file: &File, path: &Path, what: &str) {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
     let Ok(metadata) = file.metadata() else { return };
     // A pipe, such as bash's <(...), has no mode worth looking at.
     if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
         let path = path.display();
-        let who = if metadata.uid() == 0 { "root" } else { "its owner" };
-        output::warning(&format!("the {what} {path} is not for {who} alone: chmod 600 {path}"));
+        output::warning(&format!("the {what} {path} is open to others than its owner; close it: chmod 600 {path}"));
     }
 }
 
