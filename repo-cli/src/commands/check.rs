@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: &CheckArgs) -> Outcome {
     };
     let started = Instant::now();
     let report = context.with_repository("nothing was changed", async |repository| {
-        Ok(check(&repository, read_data, &context.meter(Work::Objects("check"))).await?)
+        Ok(check(&repository, read_data, &context.started_meter(Work::Objects("check"))).await?)
     })?;
     let found = !report.findings.is_empty();
     if found {

@@ -79,7 +79,7 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
             Place::Stdout => Box::new(WriterTarget(Stdout { closed: Arc::clone(&closed) })),
             Place::Files(target) => Box::new(target),
         };
-        let meter = context.meter(Work::Restore(streams.iter().map(|stream| stream.bytes).sum()));
+        let meter = context.started_meter(Work::Restore(streams.iter().map(|stream| stream.bytes).sum()));
         let options = RestoreOptions { streams: names(&streams), keep_going: args.keep_going };
         let report = restore(&repository, &snapshot, &options, &mut *target, &meter).await?;
         Ok((snapshot, paths, report))
