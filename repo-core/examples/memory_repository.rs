@@ -4,6 +4,8 @@
 //! cargo run -p dedump-core --example memory_repository
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example shows what it did")]
+
 use dedump_core::{
     BackupOptions, CreateOptions, Credential, ReadData, ReaderEngine, Repository, Result, Store, backup, check, forget,
 };

@@ -4,6 +4,8 @@
 //! cargo run -p dedump-core --example own_engine
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example shows what it did")]
+
 use dedump_core::{
     BackupOptions, CreateOptions, Credential, Engine, Error, Repository, Result, Sink, Store, Verdict, async_trait,
     backup,

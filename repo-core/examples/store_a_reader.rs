@@ -4,6 +4,8 @@
 //! pg_dump app | cargo run --release -p dedump-core --example store_a_reader -- /tmp/repository
 //! ```
 
+#![allow(clippy::print_stderr, reason = "an example shows what it did")]
+
 use dedump_core::{
     BackupOptions, CreateOptions, Credential, Filter, OpenOptions, ReaderEngine, Repository, RestoreOptions, Result,
     Store, WriterTarget, backup, find, restore,

@@ -22,6 +22,8 @@ use dedump_core::internals::slot_keys::{Argon2Params, SlotKeys};
 use dedump_core::internals::snapshot::{Quality, SnapshotRecord, StreamRecord, Totals};
 use dedump_core::internals::{fragment as fragments, pack as packs, record as records, slot as slots};
 use dedump_core::{ChunkId, PackId, RepositoryId, SessionId};
+// bincode makes room for a string of the length that the bytes announce, up to this limit, before it reads it.
+use dedump_core::limits::RECORD_BYTES_MAX;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
@@ -31,23 +33,27 @@ pub struct Target {
     pub name: &'static str,
     /// What it does with an input.
     pub run: fn(&[u8]),
+    /// What it may allocate at once whatever it reads, in bytes; besides that, a small multiple of its input.
+    pub allocation_bytes_max: usize,
     /// Inputs that lead far into the decoder; the odd ones are files of the corpus.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
 /// Every target.
 pub const TARGETS: [Target; 9] = [
-    Target { name: "chunker", run: chunker, seeds: chunker_seeds },
-    Target { name: "compress", run: compress, seeds: compress_seeds },
-    Target { name: "fragment", run: fragment, seeds: fragment_seeds },
-    Target { name: "header", run: header, seeds: header_seeds },
-    Target { name: "name", run: name, seeds: name_seeds },
-    Target { name: "node", run: node, seeds: node_seeds },
-    Target { name: "pack", run: pack, seeds: pack_seeds },
-    Target { name: "record", run: record, seeds: record_seeds },
-    Target { name: "slot", run: slot, seeds: slot_seeds },
+    Target { name: "chunker", run: chunker, allocation_bytes_max: ALLOCATION_BYTES, seeds: chunker_seeds },
+    Target { name: "compress", run: compress, allocation_bytes_max: ALLOCATION_BYTES, seeds: compress_seeds },
+    Target { name: "fragment", run: fragment, allocation_bytes_max: ALLOCATION_BYTES, seeds: fragment_seeds },
+    Target { name: "header", run: header, allocation_bytes_max: ALLOCATION_BYTES, seeds: header_seeds },
+    Target { name: "name", run: name, allocation_bytes_max: ALLOCATION_BYTES, seeds: name_seeds },
+    Target { name: "node", run: node, allocation_bytes_max: ALLOCATION_BYTES, seeds: node_seeds },
+    Target { name: "pack", run: pack, allocation_bytes_max: ALLOCATION_BYTES, seeds: pack_seeds },
+    Target { name: "record", run: record, allocation_bytes_max: RECORD_BYTES_MAX, seeds: record_seeds },
+    Target { name: "slot", run: slot, allocation_bytes_max: RECORD_BYTES_MAX, seeds: slot_seeds },
 ];
 
+/// Enough for a chunker, a compressor's buffers and the like.
+const ALLOCATION_BYTES: usize = 2 << 20;
 const REPOSITORY: RepositoryId = RepositoryId([0x42; 16]);
 const FRAGMENT: FragmentName = FragmentName { session: SessionId([0x51; 16]), number: 0 };
 const SALT: [u8; 32] = [0x5a; 32];

@@ -390,7 +390,7 @@ fn link_complaints(page: &Source, exists: &dyn Fn(&str) -> bool) -> Vec<String> 
             if path.is_empty() || target.contains("://") || target.starts_with("mailto:") {
                 continue;
             }
-            if !exists(&format!("{folder}/{path}").trim_start_matches('/').to_owned()) {
+            if !exists(format!("{folder}/{path}").trim_start_matches('/')) {
                 complaints.push(format!("{}:{}: leads to {target}, which does not exist", page.path, number + 1));
             }
         }
