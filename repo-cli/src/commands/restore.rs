@@ -68,9 +68,13 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
             "standard output is a terminal, which a dump may garble; pipe it somewhere, or allow it with --force",
         ));
     }
+    let stands = match to_stdout {
+        true => "what was written so far is not the whole stream",
+        false => "files that were not complete are gone",
+    };
     let started = Instant::now();
     let closed = Arc::new(AtomicBool::new(false));
-    let work = context.with_repository("files that were not complete are gone", async |repository| {
+    let work = context.with_repository(stands, async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
         let streams = selected(&snapshot, &args.streams)?;
         let place = place(&args, &streams)?;
