@@ -5,9 +5,10 @@
 //! is dropped, leaves no snapshot behind.
 
 use crate::words::error::{Error, Result};
-use crate::words::limits::{STREAM_NAME_BYTES_MAX, STREAMS_MAX, WINDOW_BYTES, WINDOWS_QUEUED_MAX};
+use crate::words::limits::{STREAM_NAME_BYTES_MAX, STREAMS_MAX, STREAMS_OPEN_MAX, WINDOW_BYTES, WINDOWS_QUEUED_MAX};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
@@ -50,6 +51,7 @@ struct SinkInner {
     sender: mpsc::Sender<Piece>,
     pool: WindowPool,
     names: Mutex<HashSet<String>>,
+    open_n: AtomicUsize,
 }
 
 /// Takes the bytes of one stream. Dropped without [`StreamWriter::finish`], the whole backup fails.
@@ -74,15 +76,18 @@ impl Sink {
     pub(crate) fn create(headroom: usize) -> (Sink, mpsc::Receiver<Piece>) {
         let (sender, receiver) = mpsc::channel(WINDOWS_QUEUED_MAX);
         let pool = WindowPool { headroom, free: Arc::default() };
-        (Sink { inner: Arc::new(SinkInner { sender, pool, names: Mutex::default() }) }, receiver)
+        (
+            Sink { inner: Arc::new(SinkInner { sender, pool, names: Mutex::default(), open_n: AtomicUsize::new(0) }) },
+            receiver,
+        )
     }
 
     /// Opens a stream. Its name is a relative path of at most 1,024 bytes without empty, `.` or `..` parts, control
     /// characters or backslashes, so that it can become a file's name anywhere.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: such a name, or one that is taken, or too many streams. [`Error::Conflict`]: the backup has
-    /// already failed elsewhere.
+    /// [`Error::Invalid`]: such a name, or one that is taken, or too many streams, in all ([`STREAMS_MAX`]) or open at once
+    /// ([`STREAMS_OPEN_MAX`]). [`Error::Conflict`]: the backup has already failed elsewhere.
     pub async fn stream(&self, name: &str) -> Result<StreamWriter> {
         check_stream_name(name)?;
         let number = {
@@ -95,6 +100,11 @@ impl Sink {
             }
             names.len() - 1
         };
+        if self.inner.open_n.fetch_add(1, Ordering::Relaxed) == STREAMS_OPEN_MAX {
+            return Err(Error::Invalid(format!(
+                "more than {STREAMS_OPEN_MAX} streams are open at once; finish some before {name:?} is opened"
+            )));
+        }
         self.inner.send(Piece::Begin { number, name: name.to_owned() }).await?;
         Ok(StreamWriter { inner: Arc::clone(&self.inner), number, window: self.inner.pool.take() })
     }
@@ -165,7 +175,10 @@ impl StreamWriter {
     /// # Errors
     /// [`Error::Conflict`]: the backup has already failed elsewhere.
     pub async fn finish(mut self, facts: BTreeMap<String, String>) -> Result<()> {
-        self.flush().await?;
+        if self.window.filled > self.window.start {
+            self.flush().await?;
+        }
+        self.inner.open_n.fetch_sub(1, Ordering::Relaxed);
         self.inner.send(Piece::End { number: self.number, facts }).await
     }
 

@@ -61,7 +61,7 @@ pub(super) async fn run(plan: Plan<'_>, pieces: mpsc::Receiver<Piece>, index: In
     let (stored_sender, stored) = mpsc::unbounded_channel();
 
     let front = try_join(
-        cut_stage(repository, Arc::clone(&plan.chunker), pieces, cut_sender),
+        cut_stage(repository, progress, Arc::clone(&plan.chunker), pieces, cut_sender),
         hash_stage(repository, cut, hashed_sender),
     );
     let look_up = LookUp::create(&plan, index, data_sender, meta_sender).run(hashed);
@@ -124,6 +124,7 @@ fn gone<T>(_: mpsc::error::SendError<T>) -> Error {
 
 async fn cut_stage(
     repository: &Repository,
+    progress: &dyn Progress,
     chunker: Arc<Chunker>,
     mut pieces: mpsc::Receiver<Piece>,
     sender: mpsc::Sender<Step<Cut>>,
@@ -136,6 +137,7 @@ async fn cut_stage(
                 Step::Begin { number, name }
             }
             Piece::Bytes { number, mut window } => {
+                progress.event(Event::Read { bytes: window.bytes().len() as u64 });
                 let rest = left_over.remove(&number).expect("a stream begins before it goes on");
                 let chunker = Arc::clone(&chunker);
                 let (cut, rest) = repository

@@ -34,9 +34,7 @@ pub enum Error {
         known: u16,
     },
     /// No key slot opens with this secret.
-    #[error(
-        "wrong key: this {secret} opens none of the repository's key slots, of which there are {slots}; give another"
-    )]
+    #[error("wrong key: none of the repository's key slots ({slots}) opens with this {secret}")]
     WrongKey {
         /// How many slots were tried.
         slots: usize,

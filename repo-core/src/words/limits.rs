@@ -51,6 +51,8 @@ pub const NODE_LEVEL_MAX: u8 = 8;
 
 /// Streams of one snapshot, at most.
 pub const STREAMS_MAX: usize = 100_000;
+/// Streams of one dump that are open at the same time, at most: each holds a window.
+pub const STREAMS_OPEN_MAX: usize = 16;
 /// Length of a stream's name, at most, in bytes.
 pub const STREAM_NAME_BYTES_MAX: usize = 1024;
 /// Length of a tag's key or value, a source's or a host's name, at most, in bytes.
@@ -66,9 +68,10 @@ pub const BLOBS_PER_WINDOW: usize = 8;
 pub const UPLOADS_MAX: usize = 2;
 /// Index fragments, small objects or pack trailers on their way from the store at once, at most.
 pub const READS_MAX: usize = 16;
-/// Memory of a backup without the index, at most: windows (being filled, queued, cut, hashed, gathered, compressed) and
-/// packs (open, verified, on their way; of both kinds).
-pub const BACKUP_BYTES_MAX: usize = 12 * WINDOW_BYTES
+/// Memory of a backup without the index, at most, with chunks of at most 256 KiB: windows (one being filled a stream, and
+/// those queued, cut, hashed, looked up), blobs (gathered, queued, compressed) and packs (open, verified, on their way; of
+/// both kinds).
+pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 7) * (WINDOW_BYTES + 256 * KIB)
     + 4 * BLOBS_PER_WINDOW * MIB
     + (2 + UPLOADS_MAX) * (DATA_PACK_BYTES_TARGET + META_PACK_BYTES_TARGET);
 

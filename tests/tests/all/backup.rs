@@ -60,6 +60,75 @@ fn streams_written_side_by_side_do_not_mix() {
     });
 }
 
+#[test]
+fn streams_beyond_a_bound_are_refused_and_finished_ones_make_room() {
+    struct Many(usize);
+
+    #[async_trait]
+    impl Engine for Many {
+        fn kind(&self) -> &str {
+            "many"
+        }
+
+        async fn dump(&self, sink: &Sink) -> Result<Verdict> {
+            for round in 0..2 {
+                let mut open = Vec::new();
+                for number in 0..self.0 {
+                    open.push(sink.stream(&format!("{round}-{number}")).await?);
+                }
+                for stream in open {
+                    stream.finish(BTreeMap::new()).await?;
+                }
+            }
+            Ok(Verdict::default())
+        }
+    }
+
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let options = BackupOptions::new("s", "h");
+        let most = dedump_core::limits::STREAMS_OPEN_MAX;
+        let snapshot = backup(&repository, &Many(most), &options, &()).await.expect("backs up").snapshot;
+        assert_eq!(snapshot.record.streams.len(), 2 * most);
+        let error = backup(&repository, &Many(most + 1), &options, &()).await.expect_err("is refused");
+        assert!(matches!(error, Error::Invalid(_)), "{error}");
+    });
+}
+
+#[test]
+fn progress_adds_up_to_the_dump() {
+    use dedump_core::{Event, Progress};
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Sums(Mutex<[u64; 4]>);
+
+    impl Progress for Sums {
+        fn event(&self, event: Event) {
+            let mut sums = self.0.lock().expect("nothing panics while it is held");
+            match event {
+                Event::Read { bytes } => sums[0] += bytes,
+                Event::Looked { bytes, bytes_new } => {
+                    sums[1] += bytes;
+                    sums[2] += bytes_new;
+                }
+                Event::Stored { bytes } => sums[3] += bytes,
+                _ => {}
+            }
+        }
+    }
+
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let engine = StreamsEngine(dumps::one("a", Random::seeded(6).text(9_000_000)));
+        let sums = Sums::default();
+        let report = backup(&repository, &engine, &BackupOptions::new("s", "h"), &sums).await.expect("backs up");
+        let [read, looked, new, stored] = *sums.0.lock().expect("nothing panics while it is held");
+        assert_eq!((read, looked, new), (9_000_000, 9_000_000, report.snapshot.record.totals.bytes_new));
+        assert!(stored > 0 && stored <= report.snapshot.record.totals.bytes_added);
+    });
+}
+
 /// Writes a stream, and then ends as it is told to.
 struct Ending(fn() -> Result<Verdict>);
 

@@ -13,6 +13,7 @@ mod kit;
 mod licences;
 mod model;
 mod protocol;
+mod restore;
 mod sources;
 mod surface;
 mod tidy;
