@@ -139,15 +139,10 @@ impl Counts {
         count.load(Ordering::Relaxed)
     }
 
-    /// Bytes of a backup that were read: what was looked up was read before.
-    fn read(&self) -> u64 {
-        Self::get(&self.bytes).max(Self::get(&self.looked))
-    }
-
     fn draw(&self, bar: &ProgressBar, work: Work) {
         match work {
             Work::Backup => {
-                bar.set_position(self.read());
+                bar.set_position(Self::get(&self.bytes));
                 bar.set_message(self.share_new());
             }
             Work::Restore(_) => bar.set_position(Self::get(&self.bytes)),
@@ -159,7 +154,7 @@ impl Counts {
     }
 
     fn line(&self, work: Work, elapsed: Duration) -> String {
-        let bytes = if work == Work::Backup { self.read() } else { Self::get(&self.bytes) };
+        let bytes = Self::get(&self.bytes);
         let (size, rate) = (human::bytes(bytes), human::rate(bytes, elapsed));
         match work {
             Work::Backup => format!("backup: {size} read, {rate}, {}", self.share_new()),
