@@ -54,6 +54,13 @@ impl Context {
         if self.global.quiet || self.global.json { Meter::silent() } else { Meter::create(work) }
     }
 
+    /// Returns such a somebody who has started already.
+    pub fn started_meter(&self, work: Work) -> Meter {
+        let meter = self.meter(work);
+        meter.start();
+        meter
+    }
+
     /// Finds the store, and gets the secret. Asks on the terminal if it must, so not inside a runtime that listens for
     /// signals: Ctrl-C at a prompt ends the process.
     ///

@@ -51,7 +51,7 @@ impl Meter {
         Meter { counts: Counts::default(), view: View::Silent }
     }
 
-    /// Creates a meter that shows itself on standard error.
+    /// Creates a meter that shows itself on standard error, once it is started.
     pub fn create(work: Work) -> Self {
         let counts = Counts::default();
         if let Work::Restore(bytes) = work {
@@ -63,6 +63,14 @@ impl Meter {
             false => View::Lines { started: now, last: Mutex::new(now), work },
         };
         Meter { counts, view }
+    }
+
+    /// Shows the bar from now on; until then, a terminal may ask for a password.
+    pub fn start(&self) {
+        if let View::Bar { bar, .. } = &self.view {
+            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+            bar.enable_steady_tick(Duration::from_millis(125));
+        }
     }
 
     /// Returns how somebody else's words get to standard error without tearing the bar.
@@ -181,12 +189,11 @@ fn bar(work: Work) -> ProgressBar {
         ),
         Work::Objects(_) => (ProgressBar::new(0), "{prefix} {wide_bar} {pos} of {len}  ETA {eta}"),
     };
-    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+    bar.set_draw_target(ProgressDrawTarget::hidden());
     bar.set_style(ProgressStyle::with_template(template).expect("the templates above are well formed"));
     if let Work::Objects(what) = work {
         bar.set_prefix(what);
     }
-    bar.enable_steady_tick(Duration::from_millis(125));
     bar
 }
 

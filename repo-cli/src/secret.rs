@@ -3,8 +3,10 @@
 use crate::exit::Failure;
 use crate::output;
 use dedump_core::Credential;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -47,15 +49,19 @@ impl SecretFlags {
 ///
 /// # Errors
 /// The environment names two.
-pub fn choose(flags: SecretFlags, variable: impl Fn(&str) -> Option<String>) -> Result<Option<SecretSource>, Failure> {
+pub fn choose(
+    flags: SecretFlags,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<SecretSource>, Failure> {
     if let Some(source) = flags.source() {
         return Ok(Some(source));
     }
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    let command = |words: OsString| SecretSource::PasswordCommand(words.to_string_lossy().into_owned());
     let named = [
         ("DEDUMP_PASSWORD", set("DEDUMP_PASSWORD").map(|_| SecretSource::PasswordVariable("DEDUMP_PASSWORD"))),
         ("DEDUMP_PASSWORD_FILE", set("DEDUMP_PASSWORD_FILE").map(|path| SecretSource::PasswordFile(path.into()))),
-        ("DEDUMP_PASSWORD_COMMAND", set("DEDUMP_PASSWORD_COMMAND").map(SecretSource::PasswordCommand)),
+        ("DEDUMP_PASSWORD_COMMAND", set("DEDUMP_PASSWORD_COMMAND").map(command)),
         ("DEDUMP_KEY_FILE", set("DEDUMP_KEY_FILE").map(|path| SecretSource::KeyFile(path.into()))),
     ];
     let mut found = named.into_iter().filter_map(|(name, source)| source.map(|source| (name, source)));
@@ -106,7 +112,7 @@ const HOW_NEW: &str = "no new secret was given and there is no terminal to ask o
                        --new-password-command or --new-key-file";
 
 fn from_environment(flags: SecretFlags) -> Result<Option<SecretSource>, Failure> {
-    choose(flags, |name| std::env::var(name).ok())
+    choose(flags, |name| std::env::var_os(name))
 }
 
 fn get(source: &SecretSource) -> Result<Credential, Failure> {
@@ -115,8 +121,8 @@ fn get(source: &SecretSource) -> Result<Credential, Failure> {
         SecretSource::PasswordCommand(command) => from_command(command),
         SecretSource::KeyFile(path) => from_key_file(path),
         SecretSource::PasswordVariable(name) => {
-            let value = std::env::var(name).map_err(|_| Failure::usage(format!("{name} is not UTF-8")))?;
-            Ok(Credential::passphrase(value))
+            // Bytes as they are: a password need not be UTF-8.
+            Ok(Credential::passphrase(std::env::var_os(name).unwrap_or_default().into_vec()))
         }
     }
 }
@@ -196,13 +202,12 @@ fn strip_line_end(bytes: &mut Vec<u8>) {
 }
 
 fn warn_if_open_to_others(file: &File, path: &Path, what: &str) {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
     let Ok(metadata) = file.metadata() else { return };
     // A pipe, such as bash's <(...), has no mode worth looking at.
     if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
         let path = path.display();
-        let who = if metadata.uid() == 0 { "root" } else { "its owner" };
-        output::warning(&format!("the {what} {path} is not for {who} alone: chmod 600 {path}"));
+        output::warning(&format!("the {what} {path} is open to others than its owner; close it: chmod 600 {path}"));
     }
 }
 
@@ -257,7 +262,7 @@ mod tests {
     use super::*;
 
     fn chosen(flags: SecretFlags, variables: &[(&str, &str)]) -> Result<Option<SecretSource>, Failure> {
-        let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
         choose(flags, lookup)
     }
 

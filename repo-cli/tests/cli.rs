@@ -183,6 +183,16 @@ fn snapshots_are_listed_shown_compared_and_forgotten() {
 }
 
 #[test]
+fn a_snapshot_that_cannot_be_read_is_named_and_the_others_are_listed() {
+    let place = Place::new();
+    let (broken, whole) = (place.back_up("a", b"x"), place.back_up("b", b"y"));
+    fs::write(place.path(&format!("repo/snapshots/{broken}")), b"junk").expect("it can be written");
+    let listed = place.run(["snapshots"]).expect_exit(4);
+    assert!(listed.out.contains(&whole[..8]) && listed.out.contains("1 snapshot\n"), "{}", listed.out);
+    assert!(listed.err.contains(&broken) && listed.err.contains("dedump check"), "{}", listed.err);
+}
+
+#[test]
 fn filters_choose_snapshots() {
     let place = Place::new();
     for (host, source, tier) in [("db1", "app", "1"), ("db1", "web", "2"), ("db2", "app", "1")] {
@@ -297,6 +307,28 @@ fn what_does_not_exist_is_named_and_exits_1() {
     place.run(["--key-file", &place.text("nokey"), "init"]).expect_line(1, "dedump key generate");
     place.run(["init"]).expect_line(1, "already holds a repository");
     place.run(["key", "generate", &place.text("key")]).expect_line(1, "left as it is");
+}
+
+#[test]
+fn an_ambiguous_prefix_exits_2_and_names_the_candidates() {
+    let place = Place::new();
+    // Seventeen ids have sixteen first digits.
+    let ids: Vec<String> = (0..17).map(|n| place.back_up(&format!("s{n}"), b"x")).collect();
+    let first = |id: &String| id[..1].to_owned();
+    let shared = ids.iter().map(first).find(|digit| ids.iter().filter(|id| first(id) == *digit).count() > 1);
+    let shared = shared.expect("two of them share it");
+    let candidate = ids.iter().find(|id| id.starts_with(&shared)).expect("there it is");
+    place.run(["show", &shared]).expect_line(2, &candidate[..12]);
+}
+
+#[test]
+fn a_newer_repository_is_named_as_such() {
+    let place = Place::new();
+    let config = place.path("repo/config");
+    let mut bytes = fs::read(&config).expect("it is there");
+    bytes[8] += 1;
+    fs::write(&config, bytes).expect("it can be written");
+    place.run(["snapshots"]).expect_line(1, "use a newer dedump");
 }
 
 #[test]

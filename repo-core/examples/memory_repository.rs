@@ -24,7 +24,7 @@ async fn main() -> Result<()> {
     println!("first added {} bytes, second {}", first.record.totals.bytes_added, second.record.totals.bytes_added);
 
     // The second one stays whole when the first is forgotten.
-    forget(&repository, &first).await?;
+    forget(&repository, first.id).await?;
     let report = check(&repository, ReadData::All, &()).await?;
     assert!(report.findings.is_empty());
     assert_eq!(report.snapshots_n, 1);

@@ -68,6 +68,7 @@ pub fn run(context: &Context, args: BackupArgs) -> Outcome {
     let engine = engine(context, &args, &meter)?;
     let started = Instant::now();
     let report = context.with_repository("nothing was committed", async |repository| {
+        meter.start();
         Ok(backup(&repository, &*engine, &options, &meter).await?)
     })?;
     drop(meter);

@@ -5,7 +5,7 @@ use crate::exit::{Exit, Outcome};
 use crate::human;
 use crate::progress::Work;
 use clap::Args;
-use dedump_core::{CheckReport, Finding, ReadData, SnapshotId, check};
+use dedump_core::{CheckReport, Finding, FindingKind, ReadData, SnapshotId, check};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: &CheckArgs) -> Outcome {
     };
     let started = Instant::now();
     let report = context.with_repository("nothing was changed", async |repository| {
-        Ok(check(&repository, read_data, &context.meter(Work::Objects("check"))).await?)
+        Ok(check(&repository, read_data, &context.started_meter(Work::Objects("check"))).await?)
     })?;
     let found = !report.findings.is_empty();
     if found {
@@ -113,20 +113,25 @@ fn to_text(report: &CheckReport, took: Duration) -> String {
         human::counted(report.packs_n, "pack"),
         human::duration(took)
     ));
-    let hurt: BTreeSet<&SnapshotId> = report.findings.iter().flat_map(|finding| &finding.snapshots).collect();
-    text.push_str(&match (report.findings.len(), hurt.len()) {
-        (0, _) => "no damage found\n".to_owned(),
-        (found, 0) => {
-            format!("{} of damage; every snapshot can be restored\n", human::counted(found as u64, "finding"))
-        }
-        (found, hurt_n) => format!(
-            "{} of damage; {} of {} can't be restored whole\n",
-            human::counted(found as u64, "finding"),
-            hurt_n,
-            human::counted(report.snapshots_n, "snapshot")
-        ),
-    });
+    text.push_str(&verdict(report));
     text
+}
+
+/// What it all means, in one line.
+fn verdict(report: &CheckReport) -> String {
+    let hurt: BTreeSet<&SnapshotId> = report.findings.iter().flat_map(|finding| &finding.snapshots).collect();
+    // A snapshot whose own object is damaged does not stand, and is not counted among those that do.
+    let is_lost = |finding: &&Finding| finding.kind == FindingKind::SnapshotDamaged;
+    let lost_n = report.findings.iter().filter(is_lost).count() as u64;
+    let found = human::counted(report.findings.len() as u64, "finding");
+    match (report.findings.len(), hurt.len() as u64 + lost_n) {
+        (0, _) => "no damage found\n".to_owned(),
+        (_, 0) => format!("{found} of damage; every snapshot can be restored\n"),
+        (_, hurt_n) => {
+            let all = human::counted(report.snapshots_n + lost_n, "snapshot");
+            format!("{found} of damage; {} of {all} can't be restored whole\n", human::count(hurt_n))
+        }
+    }
 }
 
 fn finding_lines(finding: &Finding) -> String {
@@ -143,6 +148,24 @@ fn finding_lines(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_verdict_counts_the_snapshots_that_are_lost() {
+        let finding = |kind, snapshots: &[u8]| Finding {
+            kind,
+            object: "x".to_owned(),
+            why: "y".to_owned(),
+            snapshots: snapshots.iter().map(|&n| dedump_core::SessionId([n; 16])).collect(),
+        };
+        let report = |findings| CheckReport { findings, snapshots_n: 3, ..CheckReport::default() };
+        assert_eq!(verdict(&report(vec![])), "no damage found\n");
+        let index = finding(FindingKind::FragmentMissing, &[]);
+        assert_eq!(verdict(&report(vec![index])), "1 finding of damage; every snapshot can be restored\n");
+        let packs = vec![finding(FindingKind::PackMissing, &[1, 2]), finding(FindingKind::PackDamaged, &[2])];
+        assert_eq!(verdict(&report(packs)), "2 findings of damage; 2 of 3 snapshots can't be restored whole\n");
+        let snapshot = finding(FindingKind::SnapshotDamaged, &[]);
+        assert_eq!(verdict(&report(vec![snapshot])), "1 finding of damage; 1 of 4 snapshots can't be restored whole\n");
+    }
 
     #[test]
     fn the_share_of_the_data_is_all_or_percent_or_a_part() {

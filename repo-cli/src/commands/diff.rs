@@ -31,7 +31,7 @@ pub fn run(context: &Context, args: &DiffArgs) -> Outcome {
     let (before, after, report) = context.with_repository("nothing was changed", async |repository| {
         let before = find(&repository, &args.first, &filter).await?;
         let after = find(&repository, &args.second, &filter).await?;
-        let meter = context.meter(Work::Objects("streams"));
+        let meter = context.started_meter(Work::Objects("streams"));
         let report = diff(&repository, &before, &after, &meter).await?;
         Ok((before, after, report))
     })?;

@@ -17,7 +17,7 @@ pub struct ReindexArgs {}
 /// Runs it.
 pub fn run(context: &Context, _: &ReindexArgs) -> Outcome {
     let report = context.with_repository("the old index stays in force", async |repository| {
-        Ok(reindex(&repository, &host_name(), &context.meter(Work::Objects("reindex"))).await?)
+        Ok(reindex(&repository, &host_name(), &context.started_meter(Work::Objects("reindex"))).await?)
     })?;
     report.unreadable.iter().for_each(|problem| output::warning(problem));
     context.report(|| to_json(&report), || to_text(&report))?;

@@ -68,9 +68,13 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
             "standard output is a terminal, which a dump may garble; pipe it somewhere, or allow it with --force",
         ));
     }
+    let stands = match to_stdout {
+        true => "what was written so far is not the whole stream",
+        false => "files that were not complete are gone",
+    };
     let started = Instant::now();
     let closed = Arc::new(AtomicBool::new(false));
-    let work = context.with_repository("files that were not complete are gone", async |repository| {
+    let work = context.with_repository(stands, async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
         let streams = selected(&snapshot, &args.streams)?;
         let place = place(&args, &streams)?;
@@ -79,7 +83,7 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
             Place::Stdout => Box::new(WriterTarget(Stdout { closed: Arc::clone(&closed) })),
             Place::Files(target) => Box::new(target),
         };
-        let meter = context.meter(Work::Restore(streams.iter().map(|stream| stream.bytes).sum()));
+        let meter = context.started_meter(Work::Restore(streams.iter().map(|stream| stream.bytes).sum()));
         let options = RestoreOptions { streams: names(&streams), keep_going: args.keep_going };
         let report = restore(&repository, &snapshot, &options, &mut *target, &meter).await?;
         Ok((snapshot, paths, report))

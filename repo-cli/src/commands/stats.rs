@@ -20,7 +20,7 @@ pub struct StatsArgs {
 /// Runs it.
 pub fn run(context: &Context, args: &StatsArgs) -> Outcome {
     let report = context.with_repository("nothing was changed", async |repository| {
-        Ok(stats(&repository, &args.filter.filter(), &context.meter(Work::Objects("snapshots"))).await?)
+        Ok(stats(&repository, &args.filter.filter(), &context.started_meter(Work::Objects("snapshots"))).await?)
     })?;
     context.print(|| to_json(&report), || to_text(&report))?;
     Ok(Exit::Done)

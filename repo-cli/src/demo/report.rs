@@ -19,6 +19,10 @@ impl Voice {
         Voice { text: !context.json() && !context.quiet(), json: context.json() }
     }
 
+    /// Says what is about to happen, and heads the table.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn begin(&self, places: &Places) -> Result<(), Failure> {
         self.say(|| {
             format!(
@@ -36,6 +40,10 @@ impl Voice {
         })
     }
 
+    /// Adds the last day to the table.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn day(&self, days: &[Day], stored: u64) -> Result<(), Failure> {
         let (Some(day), dumped) = (days.last(), days.iter().map(|day| day.dump_bytes).sum()) else { return Ok(()) };
         self.say(|| {
@@ -51,10 +59,18 @@ impl Voice {
         })
     }
 
+    /// Ends the table.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn checking(&self) -> Result<(), Failure> {
         self.say(|| "\nRatio: all dumps so far, by what is stored for them.\n\n".to_owned())
     }
 
+    /// Says what the check found.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn checked(&self, check: &CheckReport) -> Result<(), Failure> {
         self.say(|| match check.findings.len() {
             0 => format!(
@@ -66,6 +82,10 @@ impl Voice {
         })
     }
 
+    /// Says how the last day that was restored compares.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn restored(&self, restored: &[Restored]) -> Result<(), Failure> {
         let Some(restored) = restored.last() else { return Ok(()) };
         self.say(|| {
@@ -75,6 +95,10 @@ impl Voice {
         })
     }
 
+    /// Says what there is to see, or tells everything in JSON.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn end(&self, story: &Story) -> Result<(), Failure> {
         if self.json {
             return output::print_json(&to_json(story));

@@ -45,12 +45,19 @@ impl Store {
     /// before it counts as done.
     ///
     /// # Errors
-    /// [`Error::NotARepository`]: there is no such directory.
+    /// [`Error::NotARepository`]: there is no such directory. [`Error::Store`]: it cannot be looked at.
     pub fn local(path: impl AsRef<Path>) -> Result<Store> {
         let location = path.as_ref().display().to_string();
-        let inner = LocalFileSystem::new_with_prefix(path.as_ref())
-            .map_err(|_| Error::NotARepository { location: location.clone() })?
-            .with_fsync(true);
+        let not_a_repository = || Error::NotARepository { location: location.clone() };
+        match std::fs::metadata(path.as_ref()) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let hint = io_hint(&error);
+                return Err(Error::Store { action: "cannot open", object: location, hint, source: Box::new(error) });
+            }
+            _ => return Err(not_a_repository()),
+        }
+        let inner = LocalFileSystem::new_with_prefix(path.as_ref()).map_err(|_| not_a_repository())?.with_fsync(true);
         Ok(Store { inner: Arc::new(inner), location, is_local: true })
     }
 
@@ -230,7 +237,12 @@ fn path(name: &str) -> ObjectPath {
 
 fn failed(action: &'static str, object: &str, error: object_store::Error) -> Error {
     let hint = find_io_error(&error).and_then(io_hint);
-    Error::Store { action, object: object.to_owned(), hint, source: Box::new(error) }
+    let source = match error {
+        // It says "Generic LocalFileSystem error", and its source what happened.
+        object_store::Error::Generic { source, .. } => source,
+        error => Box::new(error),
+    };
+    Error::Store { action, object: object.to_owned(), hint, source }
 }
 
 fn find_io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {

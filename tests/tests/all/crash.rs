@@ -96,7 +96,7 @@ fn a_forget_that_crashes_anywhere_loses_nothing_else() {
         let (store, before, streams) = base().await;
         let operation = async |repository: &Repository| {
             let oldest = snapshots(repository).await?.remove(0);
-            forget(repository, &oldest).await?;
+            forget(repository, oldest.id).await?;
             let mut after = before.clone();
             after.remove(&oldest.id);
             Ok(after)

@@ -58,7 +58,7 @@ impl Scene {
             // Two that are forgotten, whose chunks the last one still needs, and whose fragments are not merged.
             streams.insert(format!("c{}", streams.len()), random.bytes(300_000));
             let forgotten = back_up(&repository, "s", &streams).await.expect("backs up");
-            forget(&repository, &forgotten).await.expect("forgets");
+            forget(&repository, forgotten.id).await.expect("forgets");
         }
         let last = back_up(&repository, "s", &streams).await.expect("backs up");
         snapshots.push((last, streams));

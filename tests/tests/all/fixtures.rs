@@ -38,7 +38,7 @@ async fn make(path: &Path) {
     for (number, streams) in days().iter().enumerate() {
         let snapshot = back_up(&repository, "app", streams).await.expect("backs up");
         match number {
-            0 => forget(&repository, &snapshot).await.expect("forgets"),
+            0 => forget(&repository, snapshot.id).await.expect("forgets"),
             1 => drop(reindex(&repository, "host", &()).await.expect("reindexes")),
             _ => {}
         }

@@ -84,7 +84,7 @@ impl Model {
         let all = snapshots(&self.repository).await.expect("lists");
         if !all.is_empty() {
             let snapshot = &all[self.random.below(all.len())];
-            forget(&self.repository, snapshot).await.expect("forgets");
+            forget(&self.repository, snapshot.id).await.expect("forgets");
             self.expected.remove(&snapshot.id);
         }
     }

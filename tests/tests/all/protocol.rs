@@ -62,8 +62,8 @@ fn a_forgotten_snapshot_keeps_counting_for_others_and_never_returns() {
         let second = back_up(&repository, "s", &streams).await.expect("backs up");
         let name = format!("snapshots/{}", first.id);
         let object = store.read(&name).await;
-        forget(&repository, &first).await.expect("forgets");
-        forget(&repository, &first).await.expect("forgets twice");
+        forget(&repository, first.id).await.expect("forgets");
+        forget(&repository, first.id).await.expect("forgets twice");
         // The first commit's request, delayed on its way, arrives only now.
         store.write(&name, object).await;
         let standing: Vec<_> = snapshots(&repository).await.expect("lists").iter().map(|found| found.id).collect();
