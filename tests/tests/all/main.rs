@@ -12,6 +12,7 @@ mod golden;
 mod kit;
 mod licences;
 mod model;
+mod postgres;
 mod protocol;
 mod restore;
 mod sources;

@@ -1,0 +1,208 @@
+//! A PostgreSQL server of a test's own: made in a temporary folder, reached by a socket in it, gone with the test.
+//!
+//! The server refuses to run as root. When the tests do, it runs as the package's own user, and its folder is that
+//! user's; the clients always run as the tests do, straight from the package's folder, so that their names and exit
+//! statuses are their own.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+/// Where Debian's packages postgresql-15 and postgresql-client-15 put their programs.
+const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+/// The user that the packages make.
+const USER: &str = "postgres";
+/// Names the socket and nothing else: the server listens on no network.
+const PORT: &str = "5432";
+
+/// A server that runs. Dropped, it is stopped at once and its data are gone; killed, the test takes it along.
+pub struct Postgres {
+    server: Child,
+    log: Option<JoinHandle<String>>,
+    // Last: the server lives in it.
+    folder: tempfile::TempDir,
+}
+
+impl Postgres {
+    /// Makes a server and waits until it takes connections.
+    ///
+    /// Call it on the test's own thread: the server is killed when the thread that started it ends.
+    pub fn start() -> Self {
+        for program in ["postgres", "initdb", "pg_dump", "pg_restore", "psql", "pgbench"] {
+            let path = Path::new(PROGRAMS).join(program);
+            assert!(
+                path.exists(),
+                "{} is missing: install the Debian packages postgresql-15 and postgresql-client-15, or let tests/run do it",
+                path.display()
+            );
+        }
+        let folder = tempfile::Builder::new().prefix("dedump-pg-").tempdir().expect("a temporary folder");
+        if is_root() {
+            output(Command::new("chown").arg(format!("{USER}:")).arg(folder.path()));
+        }
+        let data = folder.path().join("data");
+        let initdb =
+            ["--no-sync", "--no-instructions", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", USER, "-D"];
+        output(as_server_user("initdb").args(initdb).arg(&data));
+
+        let mut server = as_server_user("postgres");
+        server.arg("-D").arg(&data).arg("-k").arg(folder.path()).args(["-p", PORT]);
+        // Nothing of it must last, and nothing must work beside the tests.
+        for setting in ["listen_addresses=", "fsync=off", "autovacuum=off", "max_wal_size=4GB", "shared_buffers=64MB"] {
+            server.args(["-c", setting]);
+        }
+        let mut server =
+            server.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("setpriv of util-linux starts");
+        let (log, is_ready) = follow(server.stderr.take().expect("stderr is piped"));
+        let has_started = is_ready.recv().is_ok();
+        let postgres = Postgres { server, log: Some(log), folder };
+        assert!(has_started, "PostgreSQL does not start in {}", postgres.folder.path().display());
+        postgres
+    }
+
+    /// Returns a client program with the options that lead it here, as an engine takes it; `arguments` follow them.
+    pub fn argv(&self, program: &str, arguments: &[&str]) -> Vec<OsString> {
+        let program = Path::new(PROGRAMS).join(program).into();
+        let options = ["-h".into(), self.folder.path().into(), "-p".into(), PORT.into(), "-U".into(), USER.into()];
+        let arguments = arguments.iter().map(OsString::from);
+        [program].into_iter().chain(options).chain(arguments).collect()
+    }
+
+    /// Returns the same as a command, with a plain environment.
+    pub fn client(&self, program: &str, arguments: &[&str]) -> Command {
+        let argv = self.argv(program, arguments);
+        let mut command = plain(&argv[0]);
+        command.args(&argv[1..]);
+        command
+    }
+
+    /// Runs a client program to its end, which must be a good one, and returns what it printed.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        output(&mut self.client(program, arguments))
+    }
+
+    /// Runs a script in a database and returns the rows, their fields parted by `|`.
+    pub fn psql(&self, database: &str, script: &str) -> String {
+        // A file, not a pipe: psql may print while it still has to read.
+        let file = self.folder.path().join(format!("{database}.script"));
+        std::fs::write(&file, script).expect("the folder takes a file");
+        let script = std::fs::File::open(&file).expect("the file is there");
+        output(self.script(database).stdin(script))
+    }
+
+    /// Returns a `psql` that reads a script from its standard input and ends at the first error.
+    pub fn script(&self, database: &str) -> Command {
+        self.client("psql", &["-XqAt", "-v", "ON_ERROR_STOP=1", "-f", "-", "-d", database])
+    }
+
+    /// Creates an empty database.
+    pub fn create_database(&self, name: &str) {
+        self.run("createdb", &["-T", "template0", name]);
+    }
+
+    /// Returns a folder that goes with the server.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let data = self.folder.path().join("data");
+        let stopped = as_server_user("pg_ctl").args(["stop", "-s", "-m", "immediate", "-D"]).arg(data).status();
+        if !stopped.is_ok_and(|status| status.success()) {
+            // It has ended already, or it is beyond asking.
+            let _ = self.server.kill();
+        }
+        let _ = self.server.wait();
+        let log = self.log.take().map(JoinHandle::join);
+        if let (true, Some(Ok(log))) = (std::thread::panicking(), log) {
+            eprintln!("what PostgreSQL said:\n{log}");
+        }
+    }
+}
+
+/// A session that holds a lock on a table for as long as it lives.
+pub struct Lock(Child);
+
+impl Lock {
+    /// Takes the lock that no other goes with.
+    pub fn take(postgres: &Postgres, database: &str, table: &str) -> Self {
+        let mut session = postgres.script(database);
+        let mut session = session.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql starts");
+        let stdin = session.stdin.as_mut().expect("stdin is piped");
+        write!(stdin, "BEGIN;\nLOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;\n\\echo locked\n").expect("psql reads");
+        let mut said = String::new();
+        BufReader::new(session.stdout.as_mut().expect("stdout is piped")).read_line(&mut said).expect("psql writes");
+        assert_eq!(said, "locked\n");
+        Lock(session)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The end of its script ends the session.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Reads the server's messages to their end, in a thread; the receiver hears of the one that says that it is ready.
+fn follow(messages: impl std::io::Read + Send + 'static) -> (JoinHandle<String>, mpsc::Receiver<()>) {
+    let (ready, is_ready) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let mut log = String::new();
+        let mut ready = Some(ready);
+        let mut messages = BufReader::new(messages);
+        while messages.read_line(&mut log).is_ok_and(|bytes_n| bytes_n > 0) {
+            if log.ends_with("database system is ready to accept connections\n")
+                && let Some(ready) = ready.take()
+            {
+                // Nobody listens any more if the test has given up.
+                let _ = ready.send(());
+            }
+        }
+        log
+    });
+    (thread, is_ready)
+}
+
+/// Returns a program of the server's, run as the server's user, that dies with the thread that starts it.
+fn as_server_user(program: &str) -> Command {
+    let mut command = plain("setpriv");
+    command.arg("--pdeathsig=QUIT");
+    if is_root() {
+        command.args([format!("--reuid={USER}"), format!("--regid={USER}"), "--init-groups".to_owned()]);
+    }
+    command.arg("--").arg(PathBuf::from(PROGRAMS).join(program));
+    // A folder that the other user may not enter would be complained about.
+    command.current_dir("/");
+    command
+}
+
+/// Returns a command whose words and times are the same on every machine.
+fn plain(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PG") {
+            command.env_remove(name);
+        }
+    }
+    command.env("LC_ALL", "C").env("TZ", "UTC");
+    command
+}
+
+/// Runs a command to its end, which must be a good one, and returns what it printed.
+pub fn output(command: &mut Command) -> String {
+    let ended = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(ended.status.success(), "{command:?}: {}: {}", ended.status, String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8(ended.stdout).expect("text")
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").expect("proc is mounted").uid() == 0
+}
