@@ -3,6 +3,7 @@
 mod allocation;
 mod backup;
 mod calls;
+mod commands;
 mod crash;
 mod damage;
 mod durable;
