@@ -45,7 +45,7 @@ pub struct Global {
     ///
     /// The line end behind it is no part of it. Without any of --password-file, --password-command and --key-file the
     /// environment is asked (DEDUMP_PASSWORD, DEDUMP_PASSWORD_FILE, DEDUMP_PASSWORD_COMMAND, DEDUMP_KEY_FILE: one of
-    /// them), then the terminal. A command that dedump runs inherits the environment: prefer a file to DEDUMP_PASSWORD.
+    /// them), then the terminal. A dump command that dedump runs does not inherit DEDUMP_PASSWORD.
     #[arg(long, global = true, value_name = "FILE", group = "secret", help_heading = REPOSITORY)]
     pub password_file: Option<PathBuf>,
     /// Take the password that this command prints [env: DEDUMP_PASSWORD_COMMAND]

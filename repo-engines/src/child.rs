@@ -58,14 +58,17 @@ pub(crate) enum End {
 }
 
 impl Running {
-    /// Starts a program in a process group of its own, with no input.
+    /// Starts a program in a process group of its own, with no input, and without some of our environment.
     ///
     /// # Errors
     /// [`Error::DumpFailed`]: it can't be started; says which, and what next.
-    pub(crate) fn start(argv: &[OsString]) -> Result<Running> {
+    pub(crate) fn start(argv: &[OsString], env_removed: &[OsString]) -> Result<Running> {
         let (program, arguments) = argv.split_first().expect("an engine is not made without a program");
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for name in env_removed {
+            command.env_remove(name);
+        }
         let mut child =
             command.process_group(0).kill_on_drop(true).spawn().map_err(|error| cannot_start(program, &error))?;
         let group = Group { leader: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) };

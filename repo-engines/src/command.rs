@@ -44,11 +44,13 @@ pub struct CommandOptions {
     pub allow_empty: bool,
     /// How long others may hold the output open when the command has exited; [`OUTPUT_GRACE`] by default.
     pub output_grace: Duration,
+    /// Environment variables that the command does not inherit: those that hold secrets which are none of its business.
+    pub env_removed: Vec<OsString>,
 }
 
 impl Default for CommandOptions {
     fn default() -> Self {
-        CommandOptions { allow_empty: false, output_grace: OUTPUT_GRACE }
+        CommandOptions { allow_empty: false, output_grace: OUTPUT_GRACE, env_removed: Vec::new() }
     }
 }
 
@@ -73,7 +75,7 @@ impl CommandEngine {
     }
 
     async fn run(&self, intake: &mut impl Intake) -> Result<Found> {
-        let running = Running::start(&self.argv)?;
+        let running = Running::start(&self.argv, &self.options.env_removed)?;
         let started = std::time::Instant::now();
         let mut watch = Watch::default();
         let ended =

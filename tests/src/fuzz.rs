@@ -48,8 +48,8 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "name", run: name, allocation_bytes_max: ALLOCATION_BYTES, seeds: name_seeds },
     Target { name: "node", run: node, allocation_bytes_max: ALLOCATION_BYTES, seeds: node_seeds },
     Target { name: "pack", run: pack, allocation_bytes_max: ALLOCATION_BYTES, seeds: pack_seeds },
-    Target { name: "record", run: record, allocation_bytes_max: RECORD_BYTES_MAX, seeds: record_seeds },
-    Target { name: "slot", run: slot, allocation_bytes_max: RECORD_BYTES_MAX, seeds: slot_seeds },
+    Target { name: "record", run: record, allocation_bytes_max: 4 * RECORD_BYTES_MAX, seeds: record_seeds },
+    Target { name: "slot", run: slot, allocation_bytes_max: 4 * RECORD_BYTES_MAX, seeds: slot_seeds },
 ];
 
 /// Enough for a chunker, a compressor's buffers and the like.

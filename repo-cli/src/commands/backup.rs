@@ -97,7 +97,11 @@ fn engine(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<Box<dyn
              standard input, as in `pg_dump -Fc -Z0 app | dedump backup --name app.dump -`",
         )),
         ([], argv) => {
-            let options = CommandOptions { allow_empty, ..CommandOptions::default() };
+            let options = CommandOptions {
+                allow_empty,
+                env_removed: vec!["DEDUMP_PASSWORD".into()],
+                ..CommandOptions::default()
+            };
             let engine = CommandEngine::new(name, argv.to_vec(), options)?;
             // Quiet or not, the last of it is in the error if the command fails.
             let engine = if context.quiet() { engine } else { engine.on_stderr(meter.passing_on()) };

@@ -134,7 +134,9 @@ fn place(args: &RestoreArgs, streams: &[&StreamRecord]) -> Result<Place, Failure
         true => FileTarget::file(&args.to, existing),
         false => FileTarget::directory(&args.to, existing),
     };
-    target.check(&streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>())?;
+    let names: Vec<_> = streams.iter().map(|stream| stream.name.as_str()).collect();
+    // The library says what is there; how to replace it is this program's to say.
+    target.check(&names).map_err(|error| Failure::failed(format!("{error} (--force)")))?;
     Ok(Place::Files(target))
 }
 

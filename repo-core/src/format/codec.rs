@@ -7,8 +7,8 @@
 use crate::words::limits::RECORD_BYTES_MAX;
 
 /// bincode counts 8 bytes for every number and length that it reads, however few they took: a record within the limit
-/// stays far below this.
-const DECODED_BYTES_MAX: usize = 16 * RECORD_BYTES_MAX;
+/// stays below this; one that does not is refused before it is stored.
+const DECODED_BYTES_MAX: usize = 4 * RECORD_BYTES_MAX;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

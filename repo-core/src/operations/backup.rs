@@ -111,7 +111,7 @@ async fn dump(
     problems.extend(loaded.problems.iter().map(Error::to_string));
     let lost_n = loaded.lost.packs().len();
     if lost_n > 0 {
-        problems.push(format!("{lost_n} packs are missing; what they held is stored again where this backup has it"));
+        problems.push(format!("packs are missing ({lost_n}); what they held is stored again where this backup has it"));
     }
     let parent = parent(&snapshots.standing, options).cloned();
 

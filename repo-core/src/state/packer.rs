@@ -269,3 +269,37 @@ impl<'a> Fragments<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edges::store::Store;
+    use crate::format::contents::ChunkEntry;
+    use crate::state::repository::{CreateOptions, Credential};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_pack_that_memory_garbled_is_not_put() {
+        let secret = Credential::generate_key_file().expect("random");
+        let store = Store::memory();
+        let repository = Repository::create(store.clone(), &secret, CreateOptions::default()).await.expect("creates");
+        let plain = b"some chunk".repeat(100);
+        let chunk = ChunkEntry { id: repository.keys.chunk_id(&plain), plain_bytes: plain.len() as u32 };
+        let job = |chunk| {
+            let open = None;
+            let job = PackJob { repository: repository.clone(), kind: PackKind::Data, level: 3, open, at_end: true };
+            let (_, mut full) = job.run(vec![Run { plain: plain.clone(), chunks: vec![chunk] }]).expect("packs");
+            full.remove(0)
+        };
+        // A bit that flips after sealing, and a chunk that changed between hashing and compressing.
+        let mut flipped = job(chunk);
+        flipped.1[100] ^= 1;
+        let renamed = job(ChunkEntry { id: repository.keys.chunk_id(b"another"), ..chunk });
+        for garbled in [flipped, renamed] {
+            let error = verify_and_put(&repository, &(), garbled).await.expect_err("is found");
+            assert!(matches!(error, Error::System(_)), "{error}");
+            assert_eq!(store.list(names::PACKS).await.expect("lists"), []);
+        }
+        verify_and_put(&repository, &(), job(chunk)).await.expect("a whole one is put");
+        assert_eq!(store.list(names::PACKS).await.expect("lists").len(), 1);
+    }
+}

@@ -360,11 +360,150 @@ fn a_reindex_finds_everything_again() {
         }
         assert!(get_back(&repository, &snapshot).await.expect("restores by the trailers") == streams);
         let report = reindex(&repository, "host", &()).await.expect("reindexes");
-        assert_eq!((report.fragments_n, report.fragments_deleted_n, report.unreadable.len()), (1, 0, 0));
+        assert_eq!((report.fragments_n, report.fragments_deleted_n, report.unreadable.len()), (1, 1, 0));
+        assert_eq!(check(&repository, ReadData::Nothing, &()).await.expect("checks").findings, [], "nothing is missed");
         let again = back_up(&repository, "s", &streams).await.expect("backs up");
         assert_eq!(again.record.totals.chunks_new_n, 0, "the index knows all chunks again");
         let report = reindex(&repository, "host", &()).await.expect("reindexes");
         assert_eq!((report.fragments_n, report.fragments_deleted_n), (1, 1));
         assert!(get_back(&repository, &again).await.expect("restores") == streams);
+    });
+}
+
+#[test]
+fn a_reader_serves_one_backup() {
+    use dedump_core::ReaderEngine;
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let engine = ReaderEngine::new("a", &b"all of it"[..]);
+        let options = BackupOptions::new("s", "h");
+        backup(&repository, &engine, &options, &()).await.expect("backs up");
+        let error = backup(&repository, &engine, &options, &()).await.expect_err("nothing is left to read");
+        assert!(matches!(error, Error::Invalid(_)), "{error}");
+        assert_eq!(snapshots(&repository).await.expect("lists").len(), 1);
+    });
+}
+
+#[test]
+fn a_write_that_is_cancelled_halfway_fails_the_backup() {
+    struct Impatient;
+
+    #[async_trait]
+    impl Engine for Impatient {
+        fn kind(&self) -> &str {
+            "impatient"
+        }
+
+        async fn dump(&self, sink: &Sink) -> Result<Verdict> {
+            let mut stream = sink.stream("a").await?;
+            let piece = Random::seeded(7).bytes(64 << 20);
+            // Polled once and dropped: with so much to write the queue is full sooner or later.
+            for _ in 0..4 {
+                if futures::FutureExt::now_or_never(stream.write(&piece)).is_none() {
+                    break;
+                }
+            }
+            stream.write(b"the rest").await?;
+            stream.finish(BTreeMap::new()).await?;
+            Ok(Verdict::default())
+        }
+    }
+
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let error = backup(&repository, &Impatient, &BackupOptions::new("s", "h"), &()).await.expect_err("fails");
+        assert!(error.to_string().contains("cancelled"), "{error}");
+        assert_eq!(snapshots(&repository).await.expect("lists"), []);
+    });
+}
+
+#[test]
+fn a_writer_that_outlives_the_verdict_fails_the_backup() {
+    use dedump_core::StreamWriter;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Hoarder(Mutex<Option<StreamWriter>>);
+
+    #[async_trait]
+    impl Engine for Hoarder {
+        fn kind(&self) -> &str {
+            "hoarder"
+        }
+
+        async fn dump(&self, sink: &Sink) -> Result<Verdict> {
+            let mut stream = sink.stream("a").await?;
+            stream.write(b"half").await?;
+            *self.0.lock().expect("nothing panics while it is held") = Some(stream);
+            Ok(Verdict::default())
+        }
+    }
+
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let engine = Hoarder::default();
+        let error = backup(&repository, &engine, &BackupOptions::new("s", "h"), &()).await.expect_err("fails");
+        assert!(matches!(error, Error::DumpFailed(_)), "{error}");
+        let mut kept = engine.0.lock().expect("nothing panics while it is held").take().expect("it was kept");
+        assert!(kept.write(&[0; 5 << 20]).await.is_err(), "nobody takes what comes after the verdict");
+    });
+}
+
+#[test]
+fn a_snapshot_of_very_many_streams_opens_again() {
+    struct Crowd(usize);
+
+    #[async_trait]
+    impl Engine for Crowd {
+        fn kind(&self) -> &str {
+            "crowd"
+        }
+
+        async fn dump(&self, sink: &Sink) -> Result<Verdict> {
+            for number in 0..self.0 {
+                let stream = sink.stream(&format!("schema/a-table-with-quite-a-long-name-{number:06}")).await?;
+                let facts = ["rows", "format"].map(|key| (key.to_owned(), "123456789".to_owned()));
+                stream.finish(facts.into()).await?;
+            }
+            Ok(Verdict::default())
+        }
+    }
+
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let options = BackupOptions::new("s", "h");
+        let snapshot = backup(&repository, &Crowd(90_000), &options, &()).await.expect("backs up").snapshot;
+        let found = find(&repository, "latest", &Filter::default()).await.expect("opens");
+        assert!(found == snapshot);
+    });
+}
+
+#[test]
+fn latest_is_not_guessed_while_a_snapshot_does_not_open() {
+    use dedump_core::{find_id, forget};
+    run(async {
+        let store = Watched::create();
+        let repository = create(store.store()).await.expect("creates");
+        let first = back_up(&repository, "s", &dumps::one("a", vec![1; 1000])).await.expect("backs up");
+        let second = back_up(&repository, "s", &dumps::one("a", vec![2; 1000])).await.expect("backs up");
+        let name = format!("snapshots/{}", second.id);
+        let mut bytes = store.read(&name).await;
+        bytes[100] ^= 1;
+        store.write(&name, bytes).await;
+        let latest = find(&repository, "latest", &Filter::default()).await;
+        assert!(latest.as_ref().is_err_and(Error::is_damage), "{latest:?}");
+        let found = find(&repository, &first.id.to_string(), &Filter::default()).await.expect("by its id");
+        assert_eq!(found.id, first.id);
+        // It can be forgotten all the same, and then all is well again.
+        let id = find_id(&repository, &second.id.to_string()[..8]).await.expect("is found");
+        assert_eq!(id, second.id);
+        forget(&repository, id).await.expect("forgets");
+        let latest = find(&repository, "latest", &Filter::default()).await.expect("is the first");
+        assert_eq!(latest.id, first.id);
+        assert_eq!(check(&repository, ReadData::All, &()).await.expect("checks").findings, []);
+        assert!(matches!(forget(&repository, first.id).await, Ok(())));
+        assert!(matches!(forget(&repository, first.id).await, Ok(())), "twice is once");
+        let never = forget(&repository, dedump_core::SessionId([1; 16])).await;
+        assert!(matches!(never, Err(Error::NotFound { .. })), "{never:?}");
     });
 }

@@ -360,3 +360,31 @@ fn a_harmed_config_is_named() {
         assert!(matches!(error, Error::NewerFormat { version: 2, .. }), "{error}");
     });
 }
+
+#[test]
+fn a_chunk_that_lies_in_two_packs_is_read_from_the_one_that_is_whole() {
+    run(async {
+        let store = Watched::create();
+        let repository = create(store.store()).await.expect("creates");
+        let streams = dumps::one("a", Random::seeded(9).text(3_000_000));
+        // Two backups that do not know of one another store the same chunks twice.
+        let (first, second) = tokio::join!(back_up(&repository, "a", &streams), back_up(&repository, "b", &streams));
+        let (first, second) = (first.expect("backs up"), second.expect("backs up"));
+        let names: Vec<String> = store.names().await.into_iter().filter(|name| name.starts_with("packs/")).collect();
+        assert_eq!(names.len(), 2, "both stored the chunks: {names:?}");
+        for name in &names {
+            let bytes = store.read(name).await;
+            for at in (200..bytes.len()).step_by(100_000) {
+                let store = store.fork(Stop::Never);
+                let mut wrong = bytes.clone();
+                wrong[at] ^= 1;
+                store.write(name, wrong).await;
+                let repository = open(store.store()).await.expect("opens");
+                for snapshot in [&first, &second] {
+                    let back = get_back(&repository, snapshot).await.expect("restores from the other pack");
+                    assert!(back == streams);
+                }
+            }
+        }
+    });
+}

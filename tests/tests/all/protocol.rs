@@ -106,3 +106,22 @@ fn a_store_that_fails_is_reported_as_the_store_and_ends_the_dump() {
         }
     });
 }
+
+#[test]
+fn whoever_has_no_key_cannot_take_a_snapshot_away_by_creating_objects() {
+    run(async {
+        let store = Watched::create();
+        let repository = create(store.store()).await.expect("creates");
+        let streams = dumps::one("a", Random::seeded(5).text(200_000));
+        let snapshot = back_up(&repository, "s", &streams).await.expect("backs up");
+        for garbage in [Vec::new(), vec![0; 512], store.read(&format!("snapshots/{}", snapshot.id)).await] {
+            store.write(&format!("forgotten/{}", snapshot.id), garbage).await;
+            let standing = snapshots(&repository).await.expect("lists");
+            assert_eq!(standing.len(), 1);
+            assert!(get_back(&repository, &standing[0]).await.expect("restores") == streams);
+            let report = check(&repository, ReadData::All, &()).await.expect("checks");
+            let kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind.name()).collect();
+            assert_eq!(kinds, ["decision-damaged"]);
+        }
+    });
+}

@@ -160,7 +160,7 @@ fn note_orphans(loaded: &Loaded, notes: &mut Vec<String>) {
         .collect();
     if !orphans.is_empty() {
         notes.push(format!(
-            "{} packs ({} bytes) belong to no finished run; a prune removes what nobody uses",
+            "packs that belong to no finished run: {}, with {} bytes; a prune removes what nobody uses",
             orphans.len(),
             orphans.iter().sum::<u64>()
         ));
