@@ -1,5 +1,7 @@
 //! The integration tests: one binary, one file a subject. `tidy` fails on a file that is not named here.
 
+#![allow(clippy::print_stderr)] // what a test that failed says besides: its seed, its server's messages
+
 mod allocation;
 mod backup;
 mod calls;
