@@ -50,7 +50,7 @@ async fn refused(engine: &dyn Engine) -> String {
     let repository = create(store.store()).await.expect("creates");
     let (good, bytes) = stored(&repository, &shell("echo good")).await;
     let outcome = try_backup(&repository, engine).await;
-    assert_eq!(snapshots(&repository).await.expect("lists"), [good.clone()]);
+    assert_eq!(snapshots(&repository).await.expect("lists"), std::slice::from_ref(&good));
     let streams = get_back(&repository, &good).await.expect("restores");
     assert_eq!(streams["app.dump"], bytes);
     let marks: Vec<_> = store.names().await.into_iter().filter(|name| name.starts_with("sess")).collect();
