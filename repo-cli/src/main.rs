@@ -1,2 +1,29 @@
-//! x
-fn main() {}
+//! `dedump`, the command line: flags become options, options one call into the libraries, and its report becomes text.
+
+mod args;
+mod commands;
+mod context;
+mod demo;
+mod exit;
+mod human;
+mod json;
+mod location;
+mod output;
+mod progress;
+mod runtime;
+mod secret;
+mod time;
+
+use clap::Parser;
+
+fn main() {
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => output::end_with_clap(&error),
+    };
+    let exit = commands::run(cli).unwrap_or_else(|failure| {
+        output::error(&failure.message);
+        failure.exit
+    });
+    std::process::exit(exit as i32);
+}

@@ -1,0 +1,192 @@
+//! What the command line may say. Each command's own flags stand in its file.
+
+use crate::commands::{
+    backup, check, completions, demo, diff, forget, init, key, man, reindex, restore, show, snapshots, stats,
+};
+use crate::secret::SecretFlags;
+use crate::{exit, time};
+use clap::{Args, Parser, Subcommand};
+use dedump_core::Filter;
+use std::path::PathBuf;
+
+/// Backs up database dumps into a deduplicating, encrypted repository.
+///
+/// Every snapshot is a complete dump, restorable on its own, stored for about the price of what changed since the last
+/// one. A dump that failed never becomes a snapshot.
+#[derive(Debug, Parser)]
+#[command(name = "dedump", version, arg_required_else_help = true)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", exit::HELP), max_term_width = 100, subcommand_help_heading = "Commands")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  dedump demo                                         see it work: no server, no configuration
+  export DEDUMP_REPO=/backup/repo
+  dedump init                                         make a repository; asks for a password
+  dedump backup --name app.dump -- pg_dump -Fc -Z0 app
+  pg_dump -Fc -Z0 app | dedump backup --name app.dump -
+  dedump snapshots
+  dedump restore latest --stream app.dump --to - | pg_restore -d app_new
+
+See `dedump COMMAND --help` for a command's own options, and `dedump --help` for the exit codes.";
+
+/// What every command takes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Global {
+    /// Where the repository lies: a path or file:// URL
+    #[arg(long, short, global = true, env = "DEDUMP_REPO", hide_env_values = true, value_name = "LOCATION", help_heading = REPOSITORY)]
+    pub repo: Option<String>,
+    /// Read the password from this file's only line [env: DEDUMP_PASSWORD_FILE]
+    ///
+    /// The line end behind it is no part of it. Without any of --password-file, --password-command and --key-file the
+    /// environment is asked (DEDUMP_PASSWORD, DEDUMP_PASSWORD_FILE, DEDUMP_PASSWORD_COMMAND, DEDUMP_KEY_FILE: one of
+    /// them), then the terminal.
+    #[arg(long, global = true, value_name = "FILE", group = "secret", help_heading = REPOSITORY)]
+    pub password_file: Option<PathBuf>,
+    /// Take the password that this command prints [env: DEDUMP_PASSWORD_COMMAND]
+    ///
+    /// It is split into words as a shell would, and run without one: use `sh -c '…'` for pipes and variables.
+    #[arg(long, global = true, value_name = "COMMAND", group = "secret", help_heading = REPOSITORY)]
+    pub password_command: Option<String>,
+    /// Open the repository with this key file instead of a password [env: DEDUMP_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE", group = "secret", help_heading = REPOSITORY)]
+    pub key_file: Option<PathBuf>,
+    /// Print no progress and no report; warnings and errors still
+    #[arg(long, short, global = true, help_heading = OUTPUT)]
+    pub quiet: bool,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    pub json: bool,
+    /// Threads for cutting, hashing, compressing and sealing [default: one a core]
+    #[arg(long, global = true, value_name = "N", hide_short_help = true, help_heading = OUTPUT)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+const REPOSITORY: &str = "Repository";
+const OUTPUT: &str = "Output";
+
+impl Global {
+    /// Returns where the secret is to be had from, by the flags.
+    pub fn secret(&self) -> SecretFlags {
+        SecretFlags {
+            password_file: self.password_file.clone(),
+            password_command: self.password_command.clone(),
+            key_file: self.key_file.clone(),
+        }
+    }
+}
+
+/// The commands, in the order in which they are needed.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Init(init::InitArgs),
+    Backup(backup::BackupArgs),
+    Snapshots(snapshots::SnapshotsArgs),
+    Show(show::ShowArgs),
+    Restore(restore::RestoreArgs),
+    Diff(diff::DiffArgs),
+    Forget(forget::ForgetArgs),
+    Check(check::CheckArgs),
+    Reindex(reindex::ReindexArgs),
+    Stats(stats::StatsArgs),
+    Key(key::KeyArgs),
+    Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}
+
+/// Which snapshots are meant.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FilterArgs {
+    /// Only snapshots of this host
+    #[arg(long, value_name = "HOST", help_heading = FILTERS)]
+    pub host: Option<String>,
+    /// Only snapshots of this source
+    #[arg(long, value_name = "SOURCE", help_heading = FILTERS)]
+    pub source: Option<String>,
+    /// Only snapshots with this tag; repeat it to ask for several
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag, help_heading = FILTERS)]
+    pub tags: Vec<(String, String)>,
+    /// Only snapshots begun before this time: 2026-01-31, "2026-01-31 17:05" (UTC), or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = time::parse_ms, help_heading = FILTERS)]
+    pub before: Option<i64>,
+    /// Only snapshots begun at this time or later
+    #[arg(long, value_name = "TIME", value_parser = time::parse_ms, help_heading = FILTERS)]
+    pub since: Option<i64>,
+}
+
+const FILTERS: &str = "Filters";
+
+impl FilterArgs {
+    /// Returns the filter that they make.
+    pub fn filter(&self) -> Filter {
+        Filter {
+            source: self.source.clone(),
+            host: self.host.clone(),
+            tags: self.tags.iter().cloned().collect(),
+            before_ms: self.before,
+            since_ms: self.since,
+        }
+    }
+}
+
+/// Reads a tag: `key=value`.
+pub fn tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as key=value".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn filters_mean_what_they_say() {
+        let cli = Cli::try_parse_from([
+            "dedump",
+            "snapshots",
+            "--host",
+            "db1",
+            "--tag",
+            "env=prod",
+            "--tag",
+            "note=a=b",
+            "--before",
+            "2026-01-31",
+        ]);
+        let Command::Snapshots(args) = cli.expect("it can be").command else { panic!("another command") };
+        let filter = args.filter.filter();
+        assert_eq!((filter.host.as_deref(), filter.source), (Some("db1"), None));
+        assert_eq!(filter.tags.get("env").map(String::as_str), Some("prod"));
+        assert_eq!(filter.tags.get("note").map(String::as_str), Some("a=b"));
+        assert_eq!((filter.before_ms, filter.since_ms), (Some(1_769_817_600_000), None));
+    }
+
+    #[test]
+    fn tags_have_a_key_and_a_value() {
+        for text in ["", "prod", "=prod"] {
+            assert!(tag(text).is_err(), "{text:?}");
+        }
+        assert_eq!(tag("env="), Ok(("env".to_owned(), String::new())));
+    }
+
+    #[test]
+    fn two_secrets_are_a_usage_error() {
+        let error = Cli::try_parse_from(["dedump", "check", "--key-file", "a", "--password-file", "b"]);
+        assert_eq!(error.expect_err("two").exit_code(), exit::Exit::Usage as i32);
+    }
+}

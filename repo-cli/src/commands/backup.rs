@@ -1,0 +1,151 @@
+//! `dedump backup`: dumps into the repository.
+
+use crate::args;
+use crate::context::{Context, host_name};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::progress::{Meter, Work};
+use crate::{human, json, output};
+use clap::Args;
+use dedump_core::{BackupOptions, BackupReport, Engine, Quality, backup, check_stream_name};
+use dedump_engines::{CommandEngine, CommandOptions, StdinEngine, StdinOptions};
+use serde_json::json;
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+/// Back up what a command prints, or standard input
+///
+/// dedump runs the command itself, without a shell, and stores its standard output. The snapshot is made only when the
+/// command has exited with status 0 and its output looks whole: a dump that failed never becomes a snapshot. With `-`,
+/// standard input is stored; nobody tells dedump then whether the command before the pipe failed, so prefer the first form.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "dedump backup [OPTIONS] --name NAME -- COMMAND [ARG]...\n       \
+                      COMMAND | dedump backup [OPTIONS] --name NAME -",
+    after_help = "\
+Examples:
+  dedump backup --name app.dump -- pg_dump -Fc -Z0 app
+  dedump backup --name app.sql --tag env=prod -- mariadb-dump --single-transaction app
+  pg_dump -Fc -Z0 app | dedump backup --name app.dump -
+
+Let the dump tool compress nothing (-Z0): compressed dumps of two days have hardly a byte in common."
+)]
+pub struct BackupArgs {
+    /// Name of the stream: a file name, or a relative path
+    #[arg(long, short, value_name = "NAME")]
+    name: String,
+    /// What is dumped; the snapshots of one source follow one another [default: the stream's name]
+    #[arg(long, short, value_name = "SOURCE")]
+    source: Option<String>,
+    /// The host that is backed up [default: this host's name]
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Label the snapshot; may be repeated
+    #[arg(long = "tag", short, value_name = "KEY=VALUE", value_parser = args::tag)]
+    tags: Vec<(String, String)>,
+    /// Store a dump of no bytes, too
+    #[arg(long)]
+    allow_empty: bool,
+    /// Do not mark a dump as suspicious that is less than half as long as the one before
+    #[arg(long)]
+    allow_shrink: bool,
+    /// zstd's level, from -7 (fast) to 19 (small)
+    #[arg(long, value_name = "LEVEL", default_value_t = 3, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(i32).range(-7..=19))]
+    compression: i32,
+    /// `-` stands for standard input; the usage line says so
+    #[arg(value_name = "-", hide = true)]
+    input: Vec<OsString>,
+    /// The command to run, and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: BackupArgs) -> Outcome {
+    check_stream_name(&args.name)?;
+    let options = options(&args);
+    let meter = context.meter(Work::Backup);
+    let engine = engine(context, &args, &meter)?;
+    let started = Instant::now();
+    let report = context.with_repository("nothing was committed", async |repository| {
+        Ok(backup(&repository, &*engine, &options, &meter).await?)
+    })?;
+    drop(meter);
+    complain(&report);
+    context.report(|| to_json(&report), || to_text(&report, started.elapsed()))?;
+    Ok(if report.snapshot.record.quality == Quality::Good { Exit::Done } else { Exit::Doubtful })
+}
+
+fn options(args: &BackupArgs) -> BackupOptions {
+    let source = args.source.clone().unwrap_or_else(|| args.name.clone());
+    let mut options = BackupOptions::new(source, args.host.clone().unwrap_or_else(host_name));
+    options.tags = args.tags.iter().cloned().collect();
+    options.compression_level = args.compression;
+    if args.allow_shrink {
+        options.shrunk_percent = 0;
+    }
+    options
+}
+
+fn engine(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<Box<dyn Engine>, Failure> {
+    let (name, allow_empty) = (args.name.as_str(), args.allow_empty);
+    match (&args.input[..], &args.command[..]) {
+        ([dash], []) if dash == "-" => Ok(Box::new(StdinEngine::new(name, StdinOptions { allow_empty })?)),
+        ([], []) => Err(Failure::usage(
+            "back up what? give a command behind --, as in `dedump backup --name app.dump -- pg_dump -Fc -Z0 app`, or - for \
+             standard input, as in `pg_dump -Fc -Z0 app | dedump backup --name app.dump -`",
+        )),
+        ([], argv) => {
+            let options = CommandOptions { allow_empty, ..CommandOptions::default() };
+            let engine = CommandEngine::new(name, argv.to_vec(), options)?;
+            // Quiet or not, the last of it is in the error if the command fails.
+            let engine = if context.quiet() { engine } else { engine.on_stderr(meter.passing_on()) };
+            Ok(Box::new(engine))
+        }
+        ([dash, ..], _) if dash == "-" => {
+            Err(Failure::usage("give either - for standard input or a command behind --, not both"))
+        }
+        ([word, ..], _) => Err(Failure::usage(format!(
+            "what is {word:?}? put -- before the command, as in `dedump backup --name app.dump -- pg_dump -Fc -Z0 app`"
+        ))),
+    }
+}
+
+fn complain(report: &BackupReport) {
+    let record = &report.snapshot.record;
+    record.warnings.iter().chain(&report.problems).for_each(|warning| output::warning(warning));
+    for reason in &record.reasons {
+        output::error(&format!("{} snapshot {}: {reason}", json::quality(record.quality), report.snapshot.id.short()));
+    }
+}
+
+fn to_json(report: &BackupReport) -> serde_json::Value {
+    json!({ "snapshot": json::snapshot(&report.snapshot), "problems": report.problems })
+}
+
+fn to_text(report: &BackupReport, took: Duration) -> String {
+    let (snapshot, record) = (&report.snapshot, &report.snapshot.record);
+    let totals = &record.totals;
+    let quality = if record.quality == Quality::Good { "" } else { json::quality(record.quality) };
+    output::facts(&[
+        ("snapshot", format!("{} of {} {quality}", snapshot.id.short(), record.source).trim_end().to_owned()),
+        (
+            "read",
+            format!("{} in {}, {}", human::bytes(totals.bytes), human::duration(took), human::rate(totals.bytes, took)),
+        ),
+        (
+            "new",
+            format!(
+                "{} of {}, {} ({})",
+                human::count(totals.chunks_new_n),
+                human::counted(totals.chunks_n, "chunk"),
+                human::bytes(totals.bytes_new),
+                human::percent(totals.bytes_new, totals.bytes)
+            ),
+        ),
+        (
+            "added",
+            format!("{}, ratio {}", human::bytes(totals.bytes_added), human::ratio(totals.bytes, totals.bytes_added)),
+        ),
+    ])
+}

@@ -1,0 +1,214 @@
+//! `dedump restore`: gives streams back.
+
+use crate::args::FilterArgs;
+use crate::context::Context;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::progress::Work;
+use crate::{human, output};
+use clap::Args;
+use dedump_core::{
+    Existing, FileTarget, RestoreOptions, RestoreReport, Snapshot, StreamRecord, Target, WriterTarget, find, restore,
+};
+use serde_json::json;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Restore streams of a snapshot to a file, a directory or standard output
+///
+/// Every byte is verified before it is written, and a file appears under its name only when its whole stream was
+/// verified. Existing files are left alone unless --force is given.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Where it goes:
+  --to -                              one stream, to standard output
+  --stream app.dump --to new.dump     one stream, to this file
+  --stream app.dump --to DIR/         one stream, to DIR/app.dump
+  --to DIR                            the whole snapshot, a file for each stream
+
+Examples:
+  dedump restore latest --stream app.dump --to - | pg_restore -d app_new
+  dedump restore latest --source app.dump --before 2026-01-31 --to restored/
+  dedump restore 3fa94b10 --to restored/ --keep-going")]
+pub struct RestoreArgs {
+    /// The first digits of a snapshot's id, or `latest`
+    snapshot: String,
+    /// Restore this stream; repeat it for several [default: all]
+    #[arg(long = "stream", short, value_name = "NAME")]
+    streams: Vec<String>,
+    /// Where to: a file, a directory, or - for standard output
+    #[arg(long, short = 'o', value_name = "PATH")]
+    to: PathBuf,
+    /// Replace existing files; write to a terminal
+    #[arg(long, short)]
+    force: bool,
+    /// Go on with the next stream when one is damaged; the exit code is 4 then
+    #[arg(long)]
+    keep_going: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// Where restored streams go.
+enum Place {
+    Stdout,
+    Files(FileTarget),
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
+    let to_stdout = args.to.as_os_str() == "-";
+    if to_stdout && context.json() {
+        return Err(Failure::usage("--json prints to standard output, and so does --to -; restore to a file instead"));
+    }
+    if to_stdout && io::stdout().is_terminal() && !args.force {
+        return Err(Failure::usage(
+            "standard output is a terminal, which a dump may garble; pipe it somewhere, or allow it with --force",
+        ));
+    }
+    let started = Instant::now();
+    let closed = Arc::new(AtomicBool::new(false));
+    let work = context.with_repository("files that were not complete are gone", async |repository| {
+        let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
+        let streams = selected(&snapshot, &args.streams)?;
+        let place = place(&args, &streams)?;
+        let paths = paths(&place, &streams);
+        let mut target: Box<dyn Target> = match place {
+            Place::Stdout => Box::new(WriterTarget(Stdout { closed: Arc::clone(&closed) })),
+            Place::Files(target) => Box::new(target),
+        };
+        let meter = context.meter(Work::Restore(streams.iter().map(|stream| stream.bytes).sum()));
+        let options = RestoreOptions { streams: names(&streams), keep_going: args.keep_going };
+        let report = restore(&repository, &snapshot, &options, &mut *target, &meter).await?;
+        Ok((snapshot, paths, report))
+    });
+    if closed.load(Ordering::Relaxed) {
+        // Like `cat big | head`: the reader had enough, which is no news to anybody.
+        return Err(Failure { exit: Exit::BrokenPipe, message: String::new() });
+    }
+    let (snapshot, paths, report) = work?;
+    for (name, why) in &report.failed {
+        output::error(&format!("stream {name:?} was not restored: {why}"));
+    }
+    if !to_stdout {
+        context.report(
+            || to_json(&snapshot, &paths, &report),
+            || to_text(&snapshot, &paths, &report, started.elapsed()),
+        )?;
+    }
+    Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Damage })
+}
+
+/// The streams that are asked for, each once.
+fn selected<'a>(snapshot: &'a Snapshot, names: &[String]) -> Result<Vec<&'a StreamRecord>, Failure> {
+    let streams = &snapshot.record.streams;
+    if let Some(missing) = names.iter().find(|name| streams.iter().all(|stream| stream.name != **name)) {
+        let there = streams.iter().take(10).map(|stream| stream.name.as_str()).collect::<Vec<_>>().join(", ");
+        let message = format!("no stream {missing:?} in snapshot {}; it has {there}", snapshot.id.short());
+        return Err(Failure::failed(message));
+    }
+    Ok(streams.iter().filter(|stream| names.is_empty() || names.contains(&stream.name)).collect())
+}
+
+/// Decides where the streams go, and refuses before anything is read.
+fn place(args: &RestoreArgs, streams: &[&StreamRecord]) -> Result<Place, Failure> {
+    if args.to.as_os_str() == "-" {
+        return match streams {
+            [_] => Ok(Place::Stdout),
+            _ => Err(Failure::usage(format!(
+                "standard output takes one stream, and there are {}; choose one with --stream: {}",
+                streams.len(),
+                streams.iter().take(10).map(|stream| stream.name.as_str()).collect::<Vec<_>>().join(", ")
+            ))),
+        };
+    }
+    let existing = if args.force { Existing::Replace } else { Existing::Refuse };
+    let is_file = !args.streams.is_empty() && streams.len() == 1 && !is_directory(&args.to);
+    let target = match is_file {
+        true => FileTarget::file(&args.to, existing),
+        false => FileTarget::directory(&args.to, existing),
+    };
+    target.check(&streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>())?;
+    Ok(Place::Files(target))
+}
+
+fn names(streams: &[&StreamRecord]) -> Vec<String> {
+    streams.iter().map(|stream| stream.name.clone()).collect()
+}
+
+fn is_directory(path: &Path) -> bool {
+    path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+/// Each stream's name and the file that it goes to.
+fn paths(place: &Place, streams: &[&StreamRecord]) -> Vec<(String, PathBuf)> {
+    match place {
+        Place::Stdout => Vec::new(),
+        Place::Files(target) => {
+            streams.iter().map(|stream| (stream.name.clone(), target.path_of(&stream.name))).collect()
+        }
+    }
+}
+
+fn to_json(snapshot: &Snapshot, paths: &[(String, PathBuf)], report: &RestoreReport) -> serde_json::Value {
+    let restored = paths.iter().filter(|(name, _)| report.failed.iter().all(|(failed, _)| failed != name));
+    json!({
+        "snapshot": snapshot.id.to_string(),
+        "bytes": report.bytes,
+        "streams": restored
+            .map(|(name, path)| json!({ "name": name, "path": path.display().to_string() }))
+            .collect::<Vec<_>>(),
+        "failed": report
+            .failed
+            .iter()
+            .map(|(name, why)| json!({ "name": name, "why": why }))
+            .collect::<Vec<_>>(),
+    })
+}
+
+fn to_text(snapshot: &Snapshot, paths: &[(String, PathBuf)], report: &RestoreReport, took: Duration) -> String {
+    let mut text = format!(
+        "restored {}, {}, from snapshot {} in {}, {}\n",
+        human::counted(report.streams_n, "stream"),
+        human::bytes(report.bytes),
+        snapshot.id.short(),
+        human::duration(took),
+        human::rate(report.bytes, took)
+    );
+    let restored = paths.iter().filter(|(name, _)| report.failed.iter().all(|(failed, _)| failed != name));
+    for (_, path) in restored.take(20) {
+        text.push_str(&format!("  {}\n", human::safe(&path.display().to_string())));
+    }
+    if report.streams_n > 20 {
+        text.push_str(&format!("  and {} more\n", human::count(report.streams_n - 20)));
+    }
+    text
+}
+
+/// Standard output that remembers that its reader went away.
+struct Stdout {
+    closed: Arc<AtomicBool>,
+}
+
+impl Stdout {
+    fn noting<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = io::stdout().write(bytes);
+        self.noting(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = io::stdout().flush();
+        self.noting(result)
+    }
+}

@@ -1,0 +1,128 @@
+//! What every command needs: the repository that the flags mean, and how to speak.
+
+use crate::args::Global;
+use crate::exit::Failure;
+use crate::progress::{Meter, Work};
+use crate::{location, output, runtime, secret};
+use dedump_core::{Credential, OpenOptions, Repository, Store};
+use std::path::PathBuf;
+
+/// The global flags, ready for use.
+pub struct Context {
+    global: Global,
+}
+
+impl Context {
+    /// Creates the context of these flags.
+    pub fn new(global: Global) -> Self {
+        Context { global }
+    }
+
+    /// Returns whether the result is to be JSON.
+    pub fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// Returns whether reports are unwanted.
+    pub fn quiet(&self) -> bool {
+        self.global.quiet
+    }
+
+    /// Returns the flags that say where the secret is.
+    pub fn secret(&self) -> secret::SecretFlags {
+        self.global.secret()
+    }
+
+    /// Returns how many threads to use; 0 stands for one a core.
+    pub fn threads_n(&self) -> usize {
+        self.global.threads.map_or(0, usize::from)
+    }
+
+    /// Returns where the repository lies.
+    ///
+    /// # Errors
+    /// Nobody said where, or it can't be there.
+    pub fn location(&self) -> Result<PathBuf, Failure> {
+        match &self.global.repo {
+            Some(location) => location::parse(location),
+            None => Err(Failure::usage("which repository? say --repo LOCATION, or set DEDUMP_REPO")),
+        }
+    }
+
+    /// Returns somebody who shows how far the work is, or nobody.
+    pub fn meter(&self, work: Work) -> Meter {
+        if self.global.quiet || self.global.json { Meter::silent() } else { Meter::create(work) }
+    }
+
+    /// Finds the store, and gets the secret. Asks on the terminal if it must, so not inside a runtime that listens for
+    /// signals: Ctrl-C at a prompt ends the process.
+    ///
+    /// # Errors
+    /// There is no such place, or no secret.
+    pub fn opening(&self) -> Result<Opening, Failure> {
+        let store = Store::local(self.location()?)?;
+        Ok(Opening { store, credential: secret::existing(self.secret())? })
+    }
+
+    /// Opens the repository and runs `work` with it; see [`runtime::run`].
+    ///
+    /// # Errors
+    /// The repository cannot be opened; those of `work`; an interruption.
+    pub fn with_repository<T>(
+        &self,
+        stands: &str,
+        work: impl AsyncFnOnce(Repository) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.with_opening(self.opening()?, stands, work)
+    }
+
+    /// Like [`Context::with_repository`], where more has to be asked in between.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn with_opening<T>(
+        &self,
+        opening: Opening,
+        stands: &str,
+        work: impl AsyncFnOnce(Repository) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let options = OpenOptions { threads_n: self.threads_n() };
+        let all = async { work(Repository::open(opening.store, &opening.credential, options).await?).await };
+        runtime::run(all, stands)
+    }
+
+    /// Prints the result: JSON if that is asked for, else text.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn print(
+        &self,
+        json: impl FnOnce() -> serde_json::Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.json() { output::print_json(&json()) } else { output::print(&text()) }
+    }
+
+    /// Prints a report on work done: like [`Context::print`], and nothing if nobody wants to know.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn report(
+        &self,
+        json: impl FnOnce() -> serde_json::Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.quiet() && !self.json() { Ok(()) } else { self.print(json, text) }
+    }
+}
+
+/// What opens a repository.
+pub struct Opening {
+    store: Store,
+    credential: Credential,
+}
+
+/// Returns this machine's name.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,56 @@
+//! The JSON of what several commands print. `repo-cli/JSON.md` documents it; it grows, and what is there stays.
+
+use crate::time;
+use dedump_core::{Quality, Snapshot, StreamRecord};
+use serde_json::{Value, json};
+
+/// A snapshot, with all that it says.
+pub fn snapshot(snapshot: &Snapshot) -> Value {
+    let record = &snapshot.record;
+    json!({
+        "id": snapshot.id.to_string(),
+        "time": time::rfc3339(record.started_ms),
+        "ended": time::rfc3339(record.ended_ms),
+        "host": record.host,
+        "source": record.source,
+        "tags": record.tags,
+        "streams": record.streams.iter().map(stream).collect::<Vec<_>>(),
+        "quality": quality(record.quality),
+        "reasons": record.reasons,
+        "warnings": record.warnings,
+        "facts": record.facts,
+        "parent": record.parent.map(|id| id.to_string()),
+        "origin": record.origin.map(|id| id.to_string()),
+        "program": record.program,
+        "bytes": record.totals.bytes,
+        "chunks": record.totals.chunks_n,
+        "chunks_new": record.totals.chunks_new_n,
+        "bytes_new": record.totals.bytes_new,
+        "bytes_added": record.totals.bytes_added,
+    })
+}
+
+fn stream(stream: &StreamRecord) -> Value {
+    json!({
+        "name": stream.name,
+        "bytes": stream.bytes,
+        "chunks": stream.chunks_n,
+        "hash": hash(stream),
+        "facts": stream.facts,
+    })
+}
+
+/// A stream's hash in hex, as `b3sum` prints it.
+pub fn hash(stream: &StreamRecord) -> String {
+    blake3::Hash::from_bytes(stream.hash).to_hex().to_string()
+}
+
+/// A quality's name.
+pub fn quality(quality: Quality) -> &'static str {
+    match quality {
+        Quality::Good => "good",
+        Quality::Suspicious => "suspicious",
+        Quality::Partial => "partial",
+        _ => "unknown",
+    }
+}
