@@ -6,10 +6,13 @@
 //!
 //! One stream can only be cut from its beginning to its end, so `fastcdc` alone is one thread. What two threads cut of two
 //! streams is compared with two backups side by side.
+//!
+//! All figures are measured in turn, in rounds of a second or so. A round during which other processes had more than
+//! [`OTHERS_MAX`] of the machine does not count: it would compare one thread, which finds a free core, with several.
 
 use crate::table::Row;
 use crate::text::Text;
-use crate::timing::{mb_per_sec, median, secs};
+use crate::timing::{Ticks, mb_per_sec, median, secs};
 use crate::{Result, Size, secret};
 use dedump_core::{
     BackupOptions, ChunkerParams, CreateOptions, ReadData, ReaderEngine, Repository, RestoreOptions, Snapshot, Store,
@@ -21,6 +24,12 @@ use tokio::runtime::Runtime;
 
 /// The least that a duplicate stream must reach of the slower of its parts.
 const RATIO_MIN: f64 = 0.7;
+
+/// The share of the machine that others may have during a round that counts.
+const OTHERS_MAX: f64 = 0.03;
+
+/// Rounds in which enough of them must count, so many for each that is wanted.
+const PATIENCE: usize = 40;
 
 /// One round: every figure once, in MB/s, all measured within seconds of each other.
 #[derive(Debug, Default, Clone, Copy)]
@@ -49,11 +58,12 @@ struct Stored {
 /// A backup, restore or check that fails or is not what it should be.
 pub fn measure(size: Size) -> Result<Vec<Row>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let bytes_n = size.choose(1 << 30, 128 << 20);
+    let bytes_n = size.choose(512 << 20, 128 << 20);
     let streams = [store(&runtime, Text::new(1, bytes_n))?, store(&runtime, Text::new(2, bytes_n))?];
-    let rounds = (0..size.choose(9, 5)).map(|_| round(&runtime, &streams)).collect::<Result<Vec<_>>>()?;
+    let (rounds, others) = quiet_rounds(&runtime, &streams, size.choose(15, 5))?;
     let mut rows = rows(&rounds);
-    rows.extend(others(&runtime, &streams[0])?);
+    rows.push(Row::figure("rounds that counted, and the most that others had of the machine", others));
+    rows.extend(other_figures(&runtime, &streams[0])?);
     Ok(rows)
 }
 
@@ -76,6 +86,25 @@ fn back_up_again(runtime: &Runtime, stored: &Stored) -> Result<()> {
         return Err("a second backup of the same bytes is not what the first one was".into());
     }
     Ok(())
+}
+
+/// Measures until so many rounds were quiet, or takes the quietest when patience ends; says how quiet they were.
+fn quiet_rounds(runtime: &Runtime, streams: &[Stored; 2], wanted_n: usize) -> Result<(Vec<Round>, String)> {
+    let mut rounds = Vec::new();
+    let mut quiet_n = 0;
+    while quiet_n < wanted_n && rounds.len() < wanted_n * PATIENCE {
+        let before = Ticks::now()?;
+        let round = round(runtime, streams)?;
+        let others = before.share_of_others(Ticks::now()?);
+        quiet_n += usize::from(others <= OTHERS_MAX);
+        rounds.push((others, round));
+    }
+    let rounds_n = rounds.len();
+    rounds.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    rounds.truncate(wanted_n);
+    let most = rounds.last().map_or(1.0, |(others, _)| *others);
+    let text = format!("{} of {rounds_n}, {:.1} %", rounds.len(), most * 100.0);
+    Ok((rounds.into_iter().map(|(_, round)| round).collect(), text))
 }
 
 fn round(runtime: &Runtime, streams: &[Stored; 2]) -> Result<Round> {
@@ -176,7 +205,7 @@ fn rows(rounds: &[Round]) -> Vec<Row> {
 }
 
 /// What else a repository in memory does, for later comparison.
-fn others(runtime: &Runtime, stored: &Stored) -> Result<Vec<Row>> {
+fn other_figures(runtime: &Runtime, stored: &Stored) -> Result<Vec<Row>> {
     let bytes_n = stored.bytes.len() as u64;
     let (mut restore_secs, mut check_secs) = (Vec::new(), Vec::new());
     for _ in 0..3 {

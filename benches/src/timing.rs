@@ -36,6 +36,41 @@ pub fn peak_bytes() -> Result<u64> {
     Ok(kib * 1024)
 }
 
+/// Processor time that has been spent since the machine started, in ticks of the system's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticks {
+    all: u64,
+    idle: u64,
+    own: u64,
+}
+
+impl Ticks {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn now() -> Result<Ticks> {
+        let numbers = |text: &str| text.split(' ').filter_map(|word| word.parse().ok()).collect::<Vec<u64>>();
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        let system = numbers(stat.lines().next().unwrap_or_default());
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        let process = numbers(stat.rsplit(')').next().unwrap_or_default());
+        // proc_pid_stat(5): after the name and the state, user time and system time are the 11th and 12th numbers.
+        match (&system[..], &process[..]) {
+            ([_, _, _, idle, waiting, ..], [_, _, _, _, _, _, _, _, _, _, user, kernel, ..]) => {
+                Ok(Ticks { all: system.iter().take(8).sum(), idle: idle + waiting, own: user + kernel })
+            }
+            _ => Err("/proc/stat is not as expected".into()),
+        }
+    }
+
+    /// Returns the share of the machine that went to others since then, from 0 to 1.
+    pub fn share_of_others(self, now: Ticks) -> f64 {
+        let [all, idle, own] = [now.all - self.all, now.idle - self.idle, now.own - self.own];
+        all.saturating_sub(idle + own) as f64 / all.max(1) as f64
+    }
+}
+
 /// Returns the machine's processor, as it calls itself, and how many cores this process may use.
 pub fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
