@@ -27,6 +27,10 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     // cargo adds --bench to what the user says.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if let Some(memory::PART) = args.first().map(String::as_str) {
+        print!("{}", memory::part(&args.iter().skip(1).map(String::as_str).collect::<Vec<_>>())?);
+        return Ok(true);
+    }
     let (flags, words): (Vec<_>, Vec<_>) = args.iter().map(String::as_str).partition(|arg| arg.starts_with('-'));
     let size = match flags[..] {
         [] => Size::Full,

@@ -50,15 +50,15 @@ impl Ticks {
     /// # Errors
     /// The system does not say.
     pub fn now() -> Result<Ticks> {
-        let numbers = |text: &str| text.split(' ').filter_map(|word| word.parse().ok()).collect::<Vec<u64>>();
+        let numbers = |text: &str| text.split_whitespace().map(|word| word.parse().unwrap_or(0)).collect::<Vec<u64>>();
         let stat = std::fs::read_to_string("/proc/stat")?;
         let system = numbers(stat.lines().next().unwrap_or_default());
         let stat = std::fs::read_to_string("/proc/self/stat")?;
         let process = numbers(stat.rsplit(')').next().unwrap_or_default());
-        // proc_pid_stat(5): after the name and the state, user time and system time are the 11th and 12th numbers.
+        // proc_stat(5), proc_pid_stat(5): behind the first word, and behind the name with its state.
         match (&system[..], &process[..]) {
-            ([_, _, _, idle, waiting, ..], [_, _, _, _, _, _, _, _, _, _, user, kernel, ..]) => {
-                Ok(Ticks { all: system.iter().take(8).sum(), idle: idle + waiting, own: user + kernel })
+            ([_, _, _, _, idle, waiting, ..], [_, _, _, _, _, _, _, _, _, _, _, user, kernel, ..]) => {
+                Ok(Ticks { all: system.iter().take(9).sum(), idle: idle + waiting, own: user + kernel })
             }
             _ => Err("/proc/stat is not as expected".into()),
         }
