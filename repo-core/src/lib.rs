@@ -84,6 +84,6 @@ pub mod internals {
     pub use crate::crafts::crypto::{keys, seal, slot as slot_keys};
     pub use crate::edges::system;
     pub use crate::format::*;
-    pub use crate::state::index;
     pub use crate::state::session::fence;
+    pub use crate::state::{index, loader};
 }

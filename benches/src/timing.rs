@@ -1,0 +1,91 @@
+//! Clocks, medians, and what the system says of a process.
+
+use crate::Result;
+use std::time::Instant;
+
+/// Does something and returns how long it took, in seconds, with its result.
+pub fn secs<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    let start = Instant::now();
+    let result = work();
+    (start.elapsed().as_secs_f64(), result)
+}
+
+/// Returns the median; of an even number of figures the upper one of the middle.
+///
+/// # Panics
+/// Of no figures at all.
+pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Returns a rate in MB/s (10^6 bytes).
+pub fn mb_per_sec(bytes: u64, secs: f64) -> f64 {
+    bytes as f64 / secs / 1e6
+}
+
+/// Returns the most memory that this process ever had resident, in bytes: `VmHWM`, which Linux keeps.
+///
+/// # Errors
+/// The system does not say.
+pub fn peak_bytes() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}
+
+/// Processor time that has been spent since the machine started, in ticks of the system's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticks {
+    all: u64,
+    idle: u64,
+    own: u64,
+}
+
+impl Ticks {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn now() -> Result<Ticks> {
+        let numbers = |text: &str| text.split_whitespace().map(|word| word.parse().unwrap_or(0)).collect::<Vec<u64>>();
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        let system = numbers(stat.lines().next().unwrap_or_default());
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        let process = numbers(stat.rsplit(')').next().unwrap_or_default());
+        // proc_stat(5), proc_pid_stat(5): behind the first word, and behind the name with its state.
+        match (&system[..], &process[..]) {
+            ([_, _, _, _, idle, waiting, ..], [_, _, _, _, _, _, _, _, _, _, _, user, kernel, ..]) => {
+                Ok(Ticks { all: system.iter().take(9).sum(), idle: idle + waiting, own: user + kernel })
+            }
+            _ => Err("/proc/stat is not as expected".into()),
+        }
+    }
+
+    /// Returns the share of the machine that went to others since then, from 0 to 1.
+    pub fn share_of_others(self, now: Ticks) -> f64 {
+        let [all, idle, own] = [now.all - self.all, now.idle - self.idle, now.own - self.own];
+        all.saturating_sub(idle + own) as f64 / all.max(1) as f64
+    }
+}
+
+/// Returns the machine's processor, as it calls itself, and how many cores this process may use.
+pub fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim_start_matches([' ', '\t', ':']).to_owned())
+    };
+    let model = field("model name").unwrap_or_else(|| "unknown processor".to_owned());
+    let family = field("cpu family").map(|family| format!(", family {family}")).unwrap_or_default();
+    let cores_n = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    format!("{model}{family}, {cores_n} cores")
+}
+
+/// Returns the load of the last minute, so that a reader sees how idle the machine was.
+pub fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or("?").to_owned()
+}
