@@ -127,13 +127,24 @@ impl Fetcher {
         if !tried.insert(pack) {
             return Ok(false);
         }
+        self.avoid_all([pack]).await?;
+        Ok(true)
+    }
+
+    /// Loads the index again so that it takes places in these packs last; not if they are avoided already.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn avoid_all(&self, packs: impl IntoIterator<Item = PackId>) -> Result<()> {
         let mut repairs = self.repairs.lock().await;
-        if repairs.avoided.insert(pack) {
+        let avoided_before_n = repairs.avoided.len();
+        repairs.avoided.extend(packs);
+        if repairs.avoided.len() > avoided_before_n {
             let loaded = loader::load_avoiding(&self.repository, &repairs.avoided).await?;
             *self.index.write().unwrap_or_else(PoisonError::into_inner) = loaded.index;
             repairs.scanned = false;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Returns the bytes of a manifest node, verified.

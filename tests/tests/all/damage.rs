@@ -384,6 +384,10 @@ fn a_chunk_that_lies_in_two_packs_is_read_from_the_one_that_is_whole() {
                     let back = get_back(&repository, snapshot).await.expect("restores from the other pack");
                     assert!(back == streams);
                 }
+                let report = check(&repository, ReadData::All, &()).await.expect("checks");
+                let [finding] = &report.findings[..] else { panic!("{:#?}", report.findings) };
+                assert_eq!((finding.kind, &finding.object), (FindingKind::PackDamaged, name));
+                assert!(finding.snapshots.is_empty(), "what restores is not hurt: {finding:#?}");
             }
         }
     });

@@ -7,7 +7,7 @@ use crate::format::names::{self, PackKind};
 use crate::format::pack::{self, PackInfo, PackOpener};
 use crate::format::record::Sealer;
 use crate::state::fetch::Fetcher;
-use crate::state::index::{Location, PacksListed};
+use crate::state::index::{Index, Location, PacksListed};
 use crate::state::repository::Repository;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, PackId};
@@ -58,7 +58,7 @@ pub(super) async fn check(
     let chosen: Vec<_> = packs.sorted().into_iter().filter(|(_, id, _)| is_chosen(choice, id)).collect();
     let bytes = chosen.iter().map(|(_, _, bytes)| bytes).sum();
     progress.event(Event::Planned { objects_n: chosen.len() as u64, bytes });
-    let mut damaged = DamagedChunks::new();
+    let (mut damaged, mut damaged_packs) = (DamagedChunks::new(), Vec::new());
     let mut reads = stream::iter(chosen)
         .map(|(kind, id, bytes)| async move { Ok::<_, Error>((kind, id, bytes, read(fetcher, kind, id).await?)) })
         .buffered(CHECK_PACKS_MAX);
@@ -69,12 +69,15 @@ pub(super) async fn check(
         let Err((error, chunks)) = outcome else { continue };
         let name = names::pack(kind, id);
         findings.add_error(FindingKind::PackDamaged, &name, error)?;
-        // A chunk that is taken from another pack is not hurt.
-        let is_taken_here = |chunk: &ChunkId| {
-            fetcher.with_index(|index| index.locate(chunk).is_some_and(|place| index.pack(place.pack).id == id))
-        };
-        damaged.extend(chunks.into_iter().filter(is_taken_here).map(|chunk| (chunk, name.clone())));
+        damaged_packs.push(id);
+        damaged.extend(chunks.into_iter().map(|chunk| (chunk, name.clone())));
     }
+    // A chunk that also lies in a pack that is whole is read from there, and so not hurt.
+    fetcher.avoid_all(damaged_packs.iter().copied()).await?;
+    damaged.retain(|chunk, _| {
+        let place = |index: &Index| index.locate(chunk).map(|place| index.pack(place.pack).id);
+        fetcher.with_index(place).is_none_or(|pack| damaged_packs.contains(&pack))
+    });
     Ok(damaged)
 }
 
