@@ -3,7 +3,7 @@
 
 use crate::kit::random::Random;
 use crate::kit::watched::{Stop, Watched};
-use crate::kit::{create, get_back, open, run, snapshots};
+use crate::kit::{create, get_back, in_time, open, run, snapshots};
 use dedump_core::limits::{DATA_PACK_BYTES_TARGET, MIB};
 use dedump_core::{BackupOptions, Engine, Error, Quality, ReadData, Repository, Result, Snapshot, backup, check};
 use dedump_engines::{CommandEngine, CommandOptions, StdinEngine, StdinOptions};
@@ -14,9 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-
-/// Longer than anything should take. The commands that hang would hang for longer still.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn command(argv: &[&str], options: CommandOptions) -> CommandEngine {
     CommandEngine::new("app.dump", argv.iter().map(Into::into).collect(), options).expect("a good command")
@@ -32,7 +29,7 @@ fn input(bytes: &[u8]) -> StdinEngine<&[u8]> {
 
 async fn try_backup(repository: &Repository, engine: &dyn Engine) -> Result<Snapshot> {
     let options = BackupOptions::new("app", "host");
-    let report = tokio::time::timeout(PATIENCE, backup(repository, engine, &options, &())).await.expect("it hangs");
+    let report = in_time(backup(repository, engine, &options, &())).await;
     report.map(|report| report.snapshot)
 }
 

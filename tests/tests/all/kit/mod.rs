@@ -9,6 +9,7 @@ use dedump_core::{
     BackupOptions, CreateOptions, Credential, Filter, OpenOptions, Repository, RestoreOptions, Result, Snapshot, Store,
     WriterTarget, backup, list, restore,
 };
+use std::time::Duration;
 
 /// Runs a test's future on a runtime of its own.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
@@ -18,6 +19,14 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
         .build()
         .expect("a runtime starts")
         .block_on(test)
+}
+
+/// Longer than anything should take; what hangs in a test would hang for longer still.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for what must end by itself.
+pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("it hangs")
 }
 
 /// The key of all test repositories.
