@@ -8,7 +8,7 @@
 //! streams is compared with two backups side by side.
 //!
 //! All figures are measured in turn, in rounds of a second or so. A round during which other processes had more than
-//! [`OTHERS_MAX`] of the machine does not count: it would compare one thread, which finds a free core, with several.
+//! a few per cent of the machine does not count: it would compare one thread, which finds a free core, with several.
 
 use crate::table::Row;
 use crate::text::Text;
