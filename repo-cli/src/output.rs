@@ -20,7 +20,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// Prints one JSON document to standard output.
 ///
 /// # Errors
-/// Like [`print`].
+/// Like [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(&format!("{value:#}\n"))
 }
@@ -28,7 +28,7 @@ pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 /// Prints bytes to standard output.
 ///
 /// # Errors
-/// Like [`print`].
+/// Like [`print()`].
 pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
