@@ -69,6 +69,30 @@ pub fn rate(bytes_n: u64, duration: Duration) -> String {
     format!("{}/s", bytes(per_sec as u64))
 }
 
+/// Prints what was saved by each means: `1.20 GiB by deduplication, 310 MiB by delta, 40.2 MiB by compression`.
+pub fn savings(deduplicated: u64, (compressed, delta): (u64, u64)) -> String {
+    let [deduplicated, delta, compressed] = [deduplicated, delta, compressed].map(bytes);
+    format!("{deduplicated} by deduplication, {delta} by delta, {compressed} by compression")
+}
+
+/// Prints how many chunks there are at each depth, from 0: `1,204 whole, 310 one deep, 4 two deep`.
+pub fn depths(chunks_n: impl Iterator<Item = u64>) -> String {
+    const NAMES: [&str; 9] = [
+        "whole",
+        "one deep",
+        "two deep",
+        "three deep",
+        "four deep",
+        "five deep",
+        "six deep",
+        "seven deep",
+        "eight deep",
+    ];
+    let named = NAMES.into_iter().zip(chunks_n).filter(|(_, chunks_n)| *chunks_n > 0);
+    let named: Vec<String> = named.map(|(name, chunks_n)| format!("{} {name}", count(chunks_n))).collect();
+    if named.is_empty() { "-".to_owned() } else { named.join(", ") }
+}
+
 /// Prints text that others chose without what could command a terminal.
 pub fn safe(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()

@@ -27,6 +27,13 @@ pub fn snapshot(snapshot: &Snapshot) -> Value {
         "chunks_new": record.totals.chunks_new_n,
         "bytes_new": record.totals.bytes_new,
         "bytes_added": record.totals.bytes_added,
+        "bytes_added_meta": record.totals.bytes_added_meta,
+        "bytes_stored_whole": record.totals.bytes_stored_whole,
+        "chunks_delta": record.totals.chunks_delta_n,
+        "bytes_delta": record.totals.bytes_delta,
+        "bytes_stored_delta": record.totals.bytes_stored_delta,
+        "bytes_read_back": record.totals.bytes_read_back,
+        "depths": record.totals.depths,
     })
 }
 

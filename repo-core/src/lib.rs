@@ -47,6 +47,7 @@ mod words;
 
 pub use crafts::chunker::{ChunkerKind, ChunkerParams};
 pub use crafts::crypto::slot::Argon2Params;
+pub use edges::cache::PackCache;
 pub use edges::progress::{Event, Progress};
 pub use edges::source::{Engine, ReaderEngine, Sink, StreamWriter, Verdict, check_stream_name};
 pub use edges::store::Store;
@@ -54,7 +55,7 @@ pub use edges::target::{Existing, FileTarget, Target, WriterTarget};
 pub use format::config::ConfigRecord;
 pub use format::slot::{SlotKind, SlotLabel};
 pub use format::snapshot::{Quality, SnapshotRecord, StreamRecord, Totals};
-pub use operations::backup::{BackupOptions, BackupReport, backup};
+pub use operations::backup::{BackupOptions, BackupReport, DeltaMode, backup};
 pub use operations::check::{CheckReport, Finding, FindingKind, ReadData, check};
 pub use operations::diff::{Change, DiffReport, StreamDiff, diff};
 pub use operations::find::{Filter, Listing, find, find_id, list};
@@ -63,6 +64,7 @@ pub use operations::keys::{KeySlot, add_key, list_keys, remove_key};
 pub use operations::reindex::{ReindexReport, reindex};
 pub use operations::restore::{RestoreOptions, RestoreReport, restore};
 pub use operations::stats::{StatsReport, stats};
+pub use state::index::DepthStats;
 pub use state::repository::{CreateOptions, Credential, OpenOptions, Repository};
 pub use state::snapshots::Snapshot;
 pub use words::error::{Error, ErrorKind, Result};
@@ -80,8 +82,8 @@ pub use object_store;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::crafts::chunker;
-    pub use crate::crafts::compress;
     pub use crate::crafts::crypto::{keys, seal, slot as slot_keys};
+    pub use crate::crafts::{compress, sketch};
     pub use crate::edges::system;
     pub use crate::format::*;
     pub use crate::state::session::fence;

@@ -5,22 +5,24 @@
 //! with [`keys`], so that it is the decoder that meets it, not the seal.
 
 use dedump_core::internals::chunker::{Chunker, ChunkerKind, ChunkerParams};
-use dedump_core::internals::compress::{Compressor, Decompressor, Encoding};
+use dedump_core::internals::compress::{Compressor, Decompressor, DeltaCompressor, Encoding};
 use dedump_core::internals::config::ConfigRecord;
-use dedump_core::internals::contents::ChunkEntry;
+use dedump_core::internals::contents::{BaseEntry, BlobEntry, ChunkEntry, NO_LIKE};
 use dedump_core::internals::decision::{FenceRecord, MergeRecord, TombstoneRecord};
 use dedump_core::internals::header::{HEADER_BYTES, Header, ObjectType};
 use dedump_core::internals::keys::{Keys, Purpose, Secret, Secrets};
 use dedump_core::internals::names::{self, FragmentName, PackKind};
 use dedump_core::internals::node::{ChildEntry, LeafEntry, Node};
-use dedump_core::internals::pack::{BlobPlace, EncodedBlob, PackInfo, PackOpener, PackWriter, TAIL_BYTES};
+use dedump_core::internals::pack::{BlobPlace, Delta, EncodedBlob, PackInfo, PackOpener, PackWriter, TAIL_BYTES};
 use dedump_core::internals::record::{Record, Sealer};
 use dedump_core::internals::seal::{Domain, ObjectCipher, TAG_BYTES};
 use dedump_core::internals::session::SessionRecord;
 use dedump_core::internals::slot::{SlotKind, SlotLabel};
 use dedump_core::internals::slot_keys::{Argon2Params, SlotKeys};
 use dedump_core::internals::snapshot::{Quality, SnapshotRecord, StreamRecord, Totals};
-use dedump_core::internals::{fragment as fragments, pack as packs, record as records, slot as slots};
+use dedump_core::internals::{
+    fragment as fragments, pack as packs, record as records, sketch as sketches, slot as slots,
+};
 use dedump_core::{ChunkId, PackId, RepositoryId, SessionId};
 // bincode makes room for a string of the length that the bytes announce, up to this limit, before it reads it.
 use dedump_core::limits::RECORD_BYTES_MAX;
@@ -40,7 +42,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "chunker", run: chunker, allocation_bytes_max: ALLOCATION_BYTES, seeds: chunker_seeds },
     Target { name: "compress", run: compress, allocation_bytes_max: ALLOCATION_BYTES, seeds: compress_seeds },
     Target { name: "fragment", run: fragment, allocation_bytes_max: ALLOCATION_BYTES, seeds: fragment_seeds },
@@ -49,6 +51,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "node", run: node, allocation_bytes_max: ALLOCATION_BYTES, seeds: node_seeds },
     Target { name: "pack", run: pack, allocation_bytes_max: ALLOCATION_BYTES, seeds: pack_seeds },
     Target { name: "record", run: record, allocation_bytes_max: 4 * RECORD_BYTES_MAX, seeds: record_seeds },
+    Target { name: "sketch", run: sketch, allocation_bytes_max: ALLOCATION_BYTES, seeds: sketch_seeds },
     Target { name: "slot", run: slot, allocation_bytes_max: 4 * RECORD_BYTES_MAX, seeds: slot_seeds },
 ];
 
@@ -187,7 +190,7 @@ pub fn pack(input: &[u8]) {
 fn whole_pack(sealer: Sealer<'_>, bytes: &[u8]) {
     let id = PackId(*blake3::hash(bytes).as_bytes());
     for kind in [PackKind::Data, PackKind::Meta] {
-        if let Ok(contents) = packs::verify(sealer, kind, id, bytes) {
+        if let Ok(contents) = packs::verify(sealer, (kind, id), bytes, |_, _, _| Ok(())) {
             assert_eq!(contents.info.bytes, bytes.len() as u64);
         }
     }
@@ -206,20 +209,27 @@ fn pack_trailer(sealer: Sealer<'_>, input: &[u8]) {
 fn pack_blob(sealer: Sealer<'_>, input: &[u8]) {
     let Some((&[encoding, low, middle], encoded)) = input.split_first_chunk() else { return };
     let Some(encoding) = Encoding::from_number(encoding % 3) else { return };
-    let place = BlobPlace { encoding, plain_bytes: u32::from_le_bytes([low, middle, 0, 0]) };
+    let plain_bytes = u32::from_le_bytes([low, middle, 0, 0]);
+    let place = BlobPlace { encoding, depth: encoding as u8 / 2, generation: 1, plain_bytes };
     let (opener, cipher) = opener(sealer, 1000);
     let mut inflater = Decompressor::new().expect("memory");
-    let opened = opener.open_blob(&mut inflater, 0, &place, &sealed_part(&cipher, Domain::Body, encoded));
+    let sealed = sealed_part(&cipher, Domain::Body, encoded);
+    let opened = opener.open_blob(&mut inflater, (0, &place), PREFIX, &sealed);
     if let Ok(plain) = opened {
         assert_eq!(plain.len(), place.plain_bytes as usize, "a blob has the length that was announced");
     }
 }
 
-/// Writes the input as one blob of two chunks and one of one, and verifies the pack.
+/// Writes the input as one blob of two chunks, one of one, and a delta, and verifies the pack.
 fn pack_round_trip(sealer: Sealer<'_>, input: &[u8]) {
     let (id, bytes) = small_pack(sealer, input);
-    let contents = packs::verify(sealer, PackKind::Data, id, &bytes).expect("what was written verifies");
-    assert_eq!(contents.blobs.len(), 2);
+    let mut deltas_n = 0;
+    let delta = |_, _: &BlobEntry, _: &[u8]| {
+        deltas_n += 1;
+        Ok(())
+    };
+    let contents = packs::verify(sealer, (PackKind::Data, id), &bytes, delta).expect("what was written verifies");
+    assert_eq!((contents.blobs.len(), deltas_n), (3, 1));
 }
 
 /// What a blob was compressed to: the first 2 bytes say its encoding and length.
@@ -228,12 +238,24 @@ pub fn compress(input: &[u8]) {
     let mut inflater = Decompressor::new().expect("memory");
     let plain_bytes = usize::from(length) * 100;
     if let Some(encoding) = Encoding::from_number(encoding)
-        && let Ok(plain) = inflater.decompress(encoding, encoded, plain_bytes)
+        && let Ok(plain) = inflater.decompress(encoding, encoded, PREFIX, plain_bytes)
     {
         assert_eq!(plain.len(), plain_bytes, "the length is the one that was announced");
     }
     let (encoding, again) = Compressor::new(1).expect("memory").compress(encoded).expect("memory");
-    same(inflater.decompress(encoding, &again, encoded.len()), encoded.to_vec());
+    same(inflater.decompress(encoding, &again, b"", encoded.len()), encoded.to_vec());
+    let delta = DeltaCompressor::new(1).expect("memory").compress(encoded, PREFIX).expect("memory");
+    same(inflater.decompress(Encoding::ZstdPrefix, &delta, PREFIX, encoded.len()), encoded.to_vec());
+}
+
+/// What deltas refer to.
+const PREFIX: &[u8] = b"INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, 'three');\n";
+
+/// A chunk's sketch: any bytes have one, and it is like itself or says nothing.
+pub fn sketch(input: &[u8]) {
+    let sketch = sketches::sketch(input);
+    let shared = sketches::likeness(&sketch, &sketches::sketch(input));
+    assert!(shared == 3 || sketch == [0; sketches::SKETCH_BYTES]);
 }
 
 /// The chunker: the first 4 bytes choose its parameters and where the stream is split, the rest is the stream.
@@ -308,8 +330,21 @@ fn small_pack(sealer: Sealer<'_>, plain: &[u8]) -> (PackId, Vec<u8>) {
         let (encoding, encoded) = compressor.compress(&plain).expect("memory");
         let entry = |chunk: &&[u8]| ChunkEntry { id: sealer.keys.chunk_id(chunk), plain_bytes: chunk.len() as u32 };
         let chunks = chunks.iter().map(entry).collect();
-        writer.push(EncodedBlob { encoding, encoded, plain_bytes: plain.len() as u32, chunks });
+        writer.push(EncodedBlob { encoding, encoded, plain_bytes: plain.len() as u32, chunks, delta: None });
     }
+    // Against the first chunk: what a delta's entry says is not checked against its frame by the pack alone.
+    let base = BaseEntry { id: sealer.keys.chunk_id(first), start: 0, plain_bytes: (first.len() as u32).max(1) };
+    let delta = Delta { depth: 1, generation: 1, bases: vec![base], likes: vec![0, NO_LIKE] };
+    let (same, chunk) = ([second, first].concat(), |plain: &[u8]| ChunkEntry {
+        id: sealer.keys.chunk_id(plain),
+        plain_bytes: plain.len() as u32,
+    });
+    let frame = DeltaCompressor::new(1).expect("memory").compress(&same, first).expect("memory");
+    // A writer would store it whole rather than longer than its plaintext; the seal alone is checked here.
+    let encoded = if frame.len() > same.len() { same.clone() } else { frame };
+    let (encoding, plain_bytes) = (Encoding::ZstdPrefix, same.len() as u32);
+    let chunks = vec![chunk(second), chunk(first)];
+    writer.push(EncodedBlob { encoding, encoded, plain_bytes, chunks, delta: Some(delta) });
     let (contents, bytes) = writer.finish();
     (contents.info.id, bytes)
 }
@@ -319,6 +354,10 @@ pub fn noise(bytes_n: usize) -> Vec<u8> {
     let mut bytes = vec![0; bytes_n];
     blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
     bytes
+}
+
+fn sketch_seeds() -> Vec<Vec<u8>> {
+    vec![noise(3000), vec![0x2a; 5000], PREFIX.repeat(100), noise(1057)]
 }
 
 fn header_seeds() -> Vec<Vec<u8>> {
@@ -360,7 +399,8 @@ fn fragment_seeds() -> Vec<Vec<u8>> {
     let keys = keys();
     let sealer = Sealer { repository: REPOSITORY, keys: &keys };
     let (id, bytes) = small_pack(sealer, b"some plaintext, twice: some plaintext");
-    let contents = packs::verify(sealer, PackKind::Data, id, &bytes).expect("what was written verifies");
+    let contents =
+        packs::verify(sealer, (PackKind::Data, id), &bytes, |_, _, _| Ok(())).expect("what was written verifies");
     let cipher = |bytes: &[u8]| {
         let key = keys.purpose(1, Purpose::Index).expect("the epoch has keys");
         let name = names::fragment(FRAGMENT);
@@ -459,7 +499,8 @@ fn pack_seeds() -> Vec<Vec<u8>> {
     let keys = keys();
     let sealer = Sealer { repository: REPOSITORY, keys: &keys };
     let (id, bytes) = small_pack(sealer, b"some plaintext, twice: some plaintext");
-    let contents = packs::verify(sealer, PackKind::Data, id, &bytes).expect("what was written verifies");
+    let contents =
+        packs::verify(sealer, (PackKind::Data, id), &bytes, |_, _, _| Ok(())).expect("what was written verifies");
     let blobs_bytes: u32 = contents.blobs.iter().map(|blob| blob.sealed_bytes).sum();
     let (opener_cipher, trailer_start) = (opener(sealer, 1000).1, HEADER_BYTES + blobs_bytes as usize);
     let trailer =

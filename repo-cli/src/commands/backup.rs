@@ -5,11 +5,14 @@ use crate::context::{Context, host_name};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::{Meter, Work};
 use crate::{human, json, output};
-use clap::Args;
-use dedump_core::{BackupOptions, BackupReport, Engine, Quality, backup, check_stream_name};
+use clap::{Args, ValueEnum};
+use dedump_core::{
+    BackupOptions, BackupReport, DeltaMode, Engine, Filter, PackCache, Quality, backup, check_stream_name, find,
+};
 use dedump_engines::{CommandEngine, CommandOptions, StdinEngine, StdinOptions};
 use serde_json::json;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Back up what a command prints, or standard input
@@ -52,6 +55,26 @@ pub struct BackupArgs {
     #[arg(long, value_name = "LEVEL", default_value_t = 3, allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(i32).range(-7..=19))]
     compression: i32,
+    /// Compress new chunks against like ones of the snapshot before: auto, always or off
+    ///
+    /// auto: where those can be read back cheaply, from a repository on this machine or from the local cache. always: fetch
+    /// them from anywhere. off: never, and prepare nothing for it.
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_enum, hide_possible_values = true)]
+    delta: Delta,
+    /// Compress against this snapshot: an id or `latest` [default: the newest of the source, of this host first]
+    #[arg(long, value_name = "SNAPSHOT")]
+    parent: Option<String>,
+    /// Keep what is stored in this folder, too, for the deltas of later backups [env: DEDUMP_CACHE_DIR]
+    ///
+    /// A repository on this machine needs no cache and has none unless this is given. The folder may be deleted at any time.
+    #[arg(long, value_name = "DIR", env = "DEDUMP_CACHE_DIR", hide_env = true, conflicts_with = "no_cache")]
+    cache_dir: Option<PathBuf>,
+    /// How much the cache may hold, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048, hide_short_help = true)]
+    cache_size: u64,
+    /// Use no cache
+    #[arg(long)]
+    no_cache: bool,
     /// `-` stands for standard input; the usage line says so
     #[arg(value_name = "-", hide = true)]
     input: Vec<OsString>,
@@ -60,14 +83,31 @@ pub struct BackupArgs {
     command: Vec<OsString>,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Delta {
+    Auto,
+    Always,
+    Off,
+}
+
 /// Runs it.
 pub fn run(context: &Context, args: BackupArgs) -> Outcome {
     check_stream_name(&args.name)?;
-    let options = options(&args);
+    let mut options = options(&args);
     let meter = context.meter(Work::Backup);
     let engine = engine(context, &args, &meter)?;
     let started = Instant::now();
     let report = context.with_repository("nothing was committed", async |repository| {
+        if let Some(parent) = &args.parent {
+            options.parent = Some(find(&repository, parent, &Filter::default()).await?.id);
+        }
+        let repository = match &args.cache_dir {
+            Some(folder) if !args.no_cache => {
+                let cache = PackCache::new(folder, repository.id(), args.cache_size << 20);
+                repository.with_cache(cache)
+            }
+            _ => repository,
+        };
         meter.start();
         Ok(backup(&repository, &*engine, &options, &meter).await?)
     })?;
@@ -82,6 +122,11 @@ fn options(args: &BackupArgs) -> BackupOptions {
     let mut options = BackupOptions::new(source, args.host.clone().unwrap_or_else(host_name));
     options.tags = args.tags.iter().cloned().collect();
     options.compression_level = args.compression;
+    options.delta = match args.delta {
+        Delta::Auto => DeltaMode::Auto,
+        Delta::Always => DeltaMode::Always,
+        Delta::Off => DeltaMode::Off,
+    };
     if args.allow_shrink {
         options.shrunk_percent = 0;
     }
@@ -152,5 +197,8 @@ fn to_text(report: &BackupReport, took: Duration) -> String {
             "added",
             format!("{}, ratio {}", human::bytes(totals.bytes_added), human::ratio(totals.bytes, totals.bytes_added)),
         ),
+        ("saved", human::savings(totals.bytes.saturating_sub(totals.bytes_new), totals.saved_bytes())),
+        ("chains", human::depths(totals.depths.iter().copied())),
+        ("read back", human::bytes(totals.bytes_read_back)),
     ])
 }

@@ -163,6 +163,7 @@ fn to_json(snapshot: &Snapshot, paths: &[(String, PathBuf)], report: &RestoreRep
     json!({
         "snapshot": snapshot.id.to_string(),
         "bytes": report.bytes,
+        "bytes_read": report.bytes_read,
         "streams": restored
             .map(|(name, path)| json!({ "name": name, "path": path.display().to_string() }))
             .collect::<Vec<_>>(),

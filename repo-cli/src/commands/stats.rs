@@ -6,7 +6,7 @@ use crate::exit::{Exit, Outcome};
 use crate::progress::Work;
 use crate::{human, output};
 use clap::Args;
-use dedump_core::{StatsReport, stats};
+use dedump_core::{DepthStats, StatsReport, stats};
 use serde_json::json;
 
 /// Count what is stored, and what it stands for
@@ -37,8 +37,13 @@ fn to_json(report: &StatsReport) -> serde_json::Value {
         "data_packs": objects(report.data_packs),
         "meta_packs": objects(report.meta_packs),
         "fragments": objects(report.fragments),
+        "depths": report.depths.iter().map(depth_json).collect::<Vec<_>>(),
         "stored_bytes": report.stored_bytes(),
     })
+}
+
+fn depth_json(depth: &DepthStats) -> serde_json::Value {
+    json!({ "chunks": depth.chunks_n, "bytes": depth.plain_bytes, "stored_bytes": depth.stored_bytes })
 }
 
 fn to_text(report: &StatsReport) -> String {
@@ -58,6 +63,8 @@ fn to_text(report: &StatsReport) -> String {
                 human::ratio(report.bytes, report.chunk_bytes)
             ),
         ),
+        ("saved", human::savings(report.bytes - report.chunk_bytes, report.saved_bytes())),
+        ("chains", human::depths(report.depths.iter().map(|depth| depth.chunks_n))),
         ("data", packs(report.data_packs)),
         ("manifests", packs(report.meta_packs)),
         ("index", format!("{} in {fragments}", human::bytes(report.fragments.1))),

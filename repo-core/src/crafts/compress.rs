@@ -2,10 +2,14 @@
 //!
 //! Frames carry no checksum, dictionary id or content size: the seal guards the bytes, and the pack's trailer knows the
 //! length.
+//!
+//! A delta is a frame that refers to a prefix (`ZSTD_CCtx_refPrefix`), plaintext that reader and writer have both. zstd's own
+//! tables for a level are too small to remember a prefix of half a megabyte, so they are chosen by its length: on daily
+//! dumps of PostgreSQL, deltas of 512 KiB take 6.0 MiB with them and 7.9 without.
 
 use crate::words::error::{Error, Result};
 use zstd::bulk;
-use zstd::zstd_safe::{CParameter, DParameter};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, get_error_name};
 
 /// How a blob's plaintext became what is sealed, by its number in stored objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +39,80 @@ impl Encoding {
 /// Compresses blobs at one level; keeps its context between them, some MiB.
 pub struct Compressor(bulk::Compressor<'static>);
 
+/// Compresses deltas at one level; keeps its context between them, some MiB. Prefixes outlive it.
+pub struct DeltaCompressor<'a> {
+    context: CCtx<'a>,
+    level: i32,
+    buffer: Vec<u8>,
+}
+
+impl<'a> DeltaCompressor<'a> {
+    /// Creates a compressor of this zstd level, as [`Compressor::new`] does.
+    ///
+    /// # Errors
+    /// As [`Compressor::new`].
+    pub fn new(level: i32) -> Result<Self> {
+        check_level(level)?;
+        let context = CCtx::try_create().ok_or_else(|| Error::System("cannot set up zstd: no memory".to_owned()))?;
+        Ok(DeltaCompressor { context, level, buffer: Vec::new() })
+    }
+
+    /// Returns the frame of a plaintext that refers to a prefix.
+    ///
+    /// # Errors
+    /// [`Error::System`]: zstd failed, which only a lack of memory explains.
+    pub fn compress(&mut self, plain: &[u8], prefix: &'a [u8]) -> Result<Vec<u8>> {
+        let failed = |code| Error::System(format!("zstd cannot compress a delta: {}", get_error_name(code)));
+        let window_log = (plain.len() + prefix.len()).max(1).ilog2().clamp(17, WINDOW_LOG_MAX - 1) + 1;
+        let mut parameters = vec![
+            CParameter::CompressionLevel(self.level),
+            CParameter::ChecksumFlag(false),
+            CParameter::ContentSizeFlag(false),
+            CParameter::DictIdFlag(false),
+            CParameter::WindowLog(window_log),
+        ];
+        // From level 5 on, zstd searches in other ways, and its tables are large enough.
+        if self.level < 5 {
+            let hash_log = (window_log - 3).min(HASH_LOG_MAX);
+            parameters.extend([
+                CParameter::HashLog(hash_log),
+                CParameter::ChainLog(hash_log - 1),
+                CParameter::MinMatch(DELTA_MATCH_BYTES_MIN),
+            ]);
+        }
+        for parameter in parameters {
+            self.context.set_parameter(parameter).map_err(failed)?;
+        }
+        self.context.ref_prefix(prefix).map_err(failed)?;
+        self.buffer.clear();
+        self.buffer.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        self.context.compress2(&mut self.buffer, plain).map_err(failed)?;
+        Ok(self.buffer.clone())
+    }
+}
+
+/// A window covers any prefix and plaintext that limits allow: 32 and 16 MiB.
+const WINDOW_LOG_MAX: u32 = 27;
+/// 16 MiB of table; what is longer than 4 times as many bytes is remembered in part.
+const HASH_LOG_MAX: u32 = 22;
+
+/// What two versions of a row share is long; a longer minimum makes deltas a little smaller and faster to find.
+const DELTA_MATCH_BYTES_MIN: u32 = 7;
+
+fn check_level(level: i32) -> Result<()> {
+    if (-7..=19).contains(&level) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("compression level {level} can't be: from -7 to 19")))
+}
+
 impl Compressor {
     /// Creates a compressor of this zstd level, from -7 (fastest) to 19 (smallest).
     ///
     /// # Errors
     /// [`Error::Invalid`]: a level out of range. [`Error::System`]: no memory.
     pub fn new(level: i32) -> Result<Self> {
-        if !(-7..=19).contains(&level) {
-            return Err(Error::Invalid(format!("compression level {level} can't be: from -7 to 19")));
-        }
+        check_level(level)?;
         let system = |error| Error::System(format!("cannot set up zstd: {error}"));
         let mut inner = bulk::Compressor::new(level).map_err(system)?;
         for parameter in
@@ -65,32 +134,42 @@ impl Compressor {
     }
 }
 
-/// Inflates blobs; keeps its context between them.
-pub struct Decompressor(bulk::Decompressor<'static>);
+/// Inflates blobs; keeps its context between them. Prefixes outlive it.
+pub struct Decompressor<'a>(DCtx<'a>);
 
-impl Decompressor {
+impl<'a> Decompressor<'a> {
     /// Creates a decompressor.
     ///
     /// # Errors
     /// [`Error::System`]: no memory.
     pub fn new() -> Result<Self> {
-        let system = |error| Error::System(format!("cannot set up zstd: {error}"));
-        let mut inner = bulk::Decompressor::new().map_err(system)?;
-        inner.set_parameter(DParameter::WindowLogMax(27)).map_err(system)?;
-        Ok(Decompressor(inner))
+        let system = |error: &str| Error::System(format!("cannot set up zstd: {error}"));
+        let mut context = DCtx::try_create().ok_or_else(|| system("no memory"))?;
+        let window = DParameter::WindowLogMax(WINDOW_LOG_MAX);
+        context.set_parameter(window).map_err(|code| system(get_error_name(code)))?;
+        Ok(Decompressor(context))
     }
 
-    /// Returns the plaintext, which is exactly `plain_bytes` long, or what is wrong with the encoded bytes.
+    /// Returns the plaintext, which is exactly `plain_bytes` long, or what is wrong with the encoded bytes. The prefix is
+    /// that of a delta; for other encodings nothing.
     ///
     /// Allocates no more than `plain_bytes`, which the caller has bounded.
-    pub fn decompress(&mut self, encoding: Encoding, encoded: &[u8], plain_bytes: usize) -> Result<Vec<u8>, String> {
+    pub fn decompress(
+        &mut self,
+        encoding: Encoding,
+        encoded: &[u8],
+        prefix: &'a [u8],
+        plain_bytes: usize,
+    ) -> Result<Vec<u8>, String> {
         let plain = match encoding {
             Encoding::Stored => encoded.to_vec(),
-            Encoding::Zstd => {
-                self.0.decompress(encoded, plain_bytes).map_err(|error| format!("it does not inflate: {error}"))?
-            }
-            Encoding::ZstdPrefix => {
-                return Err("it is delta-compressed, which this version does not read".to_owned());
+            Encoding::Zstd | Encoding::ZstdPrefix => {
+                let failed = |code| format!("it does not inflate: {}", get_error_name(code));
+                let mut plain = Vec::with_capacity(plain_bytes);
+                // Also where there is none, so that none is left from before.
+                self.0.ref_prefix(prefix).map_err(failed)?;
+                self.0.decompress(&mut plain, encoded).map_err(failed)?;
+                plain
             }
         };
         if plain.len() != plain_bytes {
@@ -106,7 +185,7 @@ mod tests {
 
     fn round_trip(plain: &[u8]) -> Encoding {
         let (encoding, encoded) = Compressor::new(3).expect("set up").compress(plain).expect("compresses");
-        let back = Decompressor::new().expect("set up").decompress(encoding, &encoded, plain.len());
+        let back = Decompressor::new().expect("set up").decompress(encoding, &encoded, b"", plain.len());
         assert_eq!(back.as_deref(), Ok(plain));
         encoding
     }
@@ -126,8 +205,45 @@ mod tests {
         let (encoding, encoded) = Compressor::new(3).expect("set up").compress(&plain).expect("compresses");
         let mut decompressor = Decompressor::new().expect("set up");
         for wrong in [0, 9_999, 10_001] {
-            assert!(decompressor.decompress(encoding, &encoded, wrong).is_err(), "{wrong}");
+            assert!(decompressor.decompress(encoding, &encoded, b"", wrong).is_err(), "{wrong}");
         }
-        assert!(decompressor.decompress(Encoding::Stored, b"abc", 4).is_err());
+        assert!(decompressor.decompress(Encoding::Stored, b"abc", b"", 4).is_err());
+    }
+
+    fn noise(seed: u8, bytes_n: usize) -> Vec<u8> {
+        let mut noise = vec![0; bytes_n];
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut noise);
+        noise
+    }
+
+    #[test]
+    fn a_delta_takes_what_differs_whatever_the_lengths() {
+        for (prefix_bytes, level) in
+            [(0, 3), (1, 3), (100_000, 3), (600_000, 1), (2_000_000, 3), (20_000_000, 3), (600_000, 9)]
+        {
+            let prefix = noise(1, prefix_bytes);
+            let mut plain = prefix.clone();
+            plain.splice(prefix_bytes / 2..prefix_bytes / 2, *b"a row that was not there");
+            let frame = DeltaCompressor::new(level).expect("set up").compress(&plain, &prefix).expect("compresses");
+            assert!(frame.len() < 200 + prefix_bytes / 500, "{} at {prefix_bytes}", frame.len());
+            let mut decompressor = Decompressor::new().expect("set up");
+            let back = decompressor.decompress(Encoding::ZstdPrefix, &frame, &prefix, plain.len());
+            assert!(back.as_deref() == Ok(&plain[..]), "{prefix_bytes}");
+            // The context is not spoilt for the next one.
+            let (encoding, whole) =
+                Compressor::new(3).expect("set up").compress(b"aaaaaaaaaaaaaaaaaaaaaaaaaaa").expect("compresses");
+            assert!(decompressor.decompress(encoding, &whole, b"", 27).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_delta_with_another_prefix_is_an_error_or_other_bytes() {
+        let (prefix, other) = (noise(1, 100_000), noise(2, 100_000));
+        let frame = DeltaCompressor::new(3).expect("set up").compress(&prefix.clone(), &prefix).expect("compresses");
+        let mut decompressor = Decompressor::new().expect("set up");
+        for wrong in [&other[..], &prefix[..prefix.len() - 1], b""] {
+            let back = decompressor.decompress(Encoding::ZstdPrefix, &frame, wrong, prefix.len());
+            assert!(back.as_deref() != Ok(&prefix[..]), "with {} bytes", wrong.len());
+        }
     }
 }

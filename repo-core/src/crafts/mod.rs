@@ -3,3 +3,4 @@
 pub mod chunker;
 pub mod compress;
 pub mod crypto;
+pub mod sketch;

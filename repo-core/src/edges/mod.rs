@@ -1,5 +1,6 @@
 //! Floor 4, edges: where the library meets the store, the processor, the engines and the clock. Async begins here.
 
+pub mod cache;
 pub mod cpu;
 pub mod progress;
 pub mod source;

@@ -20,6 +20,7 @@ pub struct Store {
     inner: Arc<dyn ObjectStore>,
     location: String,
     is_local: bool,
+    is_near: bool,
 }
 
 /// An object and its length, as a listing gives them.
@@ -58,7 +59,7 @@ impl Store {
             _ => return Err(not_a_repository()),
         }
         let inner = LocalFileSystem::new_with_prefix(path.as_ref()).map_err(|_| not_a_repository())?.with_fsync(true);
-        Ok(Store { inner: Arc::new(inner), location, is_local: true })
+        Ok(Store { inner: Arc::new(inner), location, is_local: true, is_near: true })
     }
 
     /// Creates the directory of a new local store, with its parents, for nobody but its owner, and opens it.
@@ -95,19 +96,24 @@ impl Store {
 
     /// Creates an empty store in memory, for tests.
     pub fn memory() -> Store {
-        Store::from_object_store(Arc::new(InMemory::new()), "memory://")
+        Store { is_near: true, ..Store::from_object_store(Arc::new(InMemory::new()), "memory://") }
     }
 
     /// Opens a store of the caller's own; `location` is how messages name it.
     ///
     /// It must give read-after-write, list-after-write and create-if-absent (`PutMode::Create`).
     pub fn from_object_store(inner: Arc<dyn ObjectStore>, location: impl Into<String>) -> Store {
-        Store { inner, location: location.into(), is_local: false }
+        Store { inner, location: location.into(), is_local: false, is_near: false }
     }
 
     /// Returns whether it is a directory of this machine.
     pub(crate) fn is_local(&self) -> bool {
         self.is_local
+    }
+
+    /// Returns whether reading from it costs next to nothing: it is this machine's disk or memory.
+    pub(crate) fn is_near(&self) -> bool {
+        self.is_near
     }
 
     /// Returns how messages name this store.

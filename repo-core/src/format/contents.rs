@@ -13,6 +13,7 @@
 //! | +18 | 2 | zero |
 //! | +20 | 36 each | chunks: id (32), plain length (4) |
 //! | … | 40 each | bases: chunk id (32), start (4) and length (4) of the part that serves, in the chunk's plaintext |
+//! | … | 2 each | in a delta, for each chunk: the number of the base that is its older self, or 65,535 |
 //!
 //! Blobs lie back to back from the end of the pack's header; a blob's chunks back to back in its plaintext. The prefix of
 //! a delta is its bases' parts, back to back in their order. A base is named by its chunk id, not its place, so that it
@@ -22,11 +23,19 @@ use super::bytes::{Cursor, len_u16, len_u32};
 use crate::crafts::compress::Encoding;
 use crate::crafts::crypto::seal::TAG_BYTES;
 use crate::words::id::ChunkId;
-use crate::words::limits::{BLOB_BASES_MAX, BLOB_CHUNKS_MAX, BLOB_PLAIN_BYTES_MAX, DELTA_DEPTH_MAX, PACK_BYTES_MAX};
+use crate::words::limits::{
+    BLOB_BASES_MAX, BLOB_CHUNKS_MAX, BLOB_PLAIN_BYTES_MAX, CHUNK_BYTES_MAX, DELTA_DEPTH_MAX, DELTA_GENERATION_MAX,
+    DELTA_PREFIX_BYTES_MAX, PACK_BYTES_MAX,
+};
 
 const BLOB_ENTRY_BYTES: usize = 20;
 const CHUNK_ENTRY_BYTES: usize = 36;
-const BASE_ENTRY_BYTES: usize = 40;
+/// What a base takes in a trailer, and again in the index.
+pub const BASE_ENTRY_BYTES: usize = 40;
+const LIKE_BYTES: usize = 2;
+
+/// Stands in [`BlobEntry::likes`] for a chunk that has no older self among the bases.
+pub const NO_LIKE: u16 = u16::MAX;
 
 /// One chunk inside a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +74,15 @@ pub struct BlobEntry {
     pub chunks: Vec<ChunkEntry>,
     /// The parts that make its prefix, in order.
     pub bases: Vec<BaseEntry>,
+    /// For each chunk of a delta, the number of the base that is its older self, or [`NO_LIKE`]; empty in other blobs.
+    pub likes: Vec<u16>,
+}
+
+impl BlobEntry {
+    /// Returns the length of the prefix.
+    pub fn prefix_bytes(&self) -> usize {
+        self.bases.iter().map(|base| base.plain_bytes as usize).sum()
+    }
 }
 
 /// Encodes what a pack holds, after what `bytes` already has.
@@ -86,13 +104,19 @@ pub(super) fn encode(blobs: &[BlobEntry], bytes: &mut Vec<u8>) {
             bytes.extend_from_slice(&base.start.to_le_bytes());
             bytes.extend_from_slice(&base.plain_bytes.to_le_bytes());
         }
+        for like in &blob.likes {
+            bytes.extend_from_slice(&like.to_le_bytes());
+        }
     }
 }
 
 /// Length that [`encode`] gives these blobs.
 pub(super) fn encoded_bytes_n(blobs: &[BlobEntry]) -> usize {
     let blob = |blob: &BlobEntry| {
-        BLOB_ENTRY_BYTES + blob.chunks.len() * CHUNK_ENTRY_BYTES + blob.bases.len() * BASE_ENTRY_BYTES
+        BLOB_ENTRY_BYTES
+            + blob.chunks.len() * CHUNK_ENTRY_BYTES
+            + blob.bases.len() * BASE_ENTRY_BYTES
+            + blob.likes.len() * LIKE_BYTES
     };
     4 + blobs.iter().map(blob).sum::<usize>()
 }
@@ -129,6 +153,7 @@ fn decode_blob(cursor: &mut Cursor<'_>) -> Result<BlobEntry, String> {
         || is_delta != (bases_n > 0)
         || is_delta != (depth > 0)
         || is_delta != (generation > 0)
+        || generation > DELTA_GENERATION_MAX
     {
         return Err(format!(
             "a blob of {sealed_bytes} bytes with {chunks_n} chunks of {plain_bytes} bytes in all, {bases_n} bases, \
@@ -143,9 +168,35 @@ fn decode_blob(cursor: &mut Cursor<'_>) -> Result<BlobEntry, String> {
     if chunks.iter().map(|chunk| u64::from(chunk.plain_bytes)).sum::<u64>() != u64::from(plain_bytes) {
         return Err("the chunks of a blob do not make up its length".to_owned());
     }
-    let mut bases = Vec::with_capacity(bases_n.min(cursor.rest_bytes_n() / BASE_ENTRY_BYTES));
+    let (bases, likes) = if is_delta { decode_bases(cursor, bases_n, chunks_n)? } else { Default::default() };
+    Ok(BlobEntry { sealed_bytes, plain_bytes, encoding, depth, generation, chunks, bases, likes })
+}
+
+fn decode_bases(
+    cursor: &mut Cursor<'_>,
+    bases_n: usize,
+    chunks_n: usize,
+) -> Result<(Vec<BaseEntry>, Vec<u16>), String> {
+    let (mut bases, mut prefix_bytes) = (Vec::with_capacity(bases_n), 0u64);
     for _ in 0..bases_n {
-        bases.push(BaseEntry { id: ChunkId(cursor.array()?), start: cursor.u32()?, plain_bytes: cursor.u32()? });
+        let base = BaseEntry { id: ChunkId(cursor.array()?), start: cursor.u32()?, plain_bytes: cursor.u32()? };
+        let end = u64::from(base.start) + u64::from(base.plain_bytes);
+        if base.plain_bytes == 0 || end > CHUNK_BYTES_MAX as u64 {
+            return Err(format!("bytes {} to {end} of a chunk can't be a base", base.start));
+        }
+        prefix_bytes += u64::from(base.plain_bytes);
+        bases.push(base);
     }
-    Ok(BlobEntry { sealed_bytes, plain_bytes, encoding, depth, generation, chunks, bases })
+    if prefix_bytes > DELTA_PREFIX_BYTES_MAX as u64 {
+        return Err(format!("a prefix of {prefix_bytes} bytes can't be"));
+    }
+    let mut likes = Vec::with_capacity(chunks_n.min(cursor.rest_bytes_n() / LIKE_BYTES));
+    for _ in 0..chunks_n {
+        let like = cursor.u16()?;
+        if like != NO_LIKE && usize::from(like) >= bases_n {
+            return Err(format!("of {bases_n} bases, number {like} is named"));
+        }
+        likes.push(like);
+    }
+    Ok((bases, likes))
 }

@@ -10,11 +10,9 @@
 //! | 8 | 48 each | above: node id (32), bytes below (8), chunks below (8) |
 
 use super::bytes::{Cursor, len_u16};
+use crate::crafts::sketch::Sketch;
 use crate::words::id::ChunkId;
 use crate::words::limits::{CHUNK_BYTES_MAX, NODE_ENTRIES_MAX, NODE_LEVEL_MAX};
-
-/// What tells like chunks apart from others: three super-features of 4 bytes. Made and used by delta compression.
-pub type Sketch = [u8; 12];
 
 /// A chunk in a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@
 //! The name is the unkeyed BLAKE3 of all bytes.
 
 use super::bytes::{Cursor, len_u32};
-use super::contents::{self, BlobEntry, ChunkEntry};
+use super::contents::{self, BaseEntry, BlobEntry, ChunkEntry};
 use super::header::{HEADER_BYTES, Header, ObjectType};
 use super::names::{self, PackKind};
 use super::record::Sealer;
@@ -85,6 +85,21 @@ pub struct EncodedBlob {
     pub plain_bytes: u32,
     /// The chunks in it, in order.
     pub chunks: Vec<ChunkEntry>,
+    /// What is known of a delta besides; nothing for a blob that is stored whole.
+    pub delta: Option<Delta>,
+}
+
+/// What a delta's entry says of its bases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta {
+    /// Blobs to decode before it, in a row.
+    pub depth: u8,
+    /// How many deltas led to it.
+    pub generation: u32,
+    /// The parts that make its prefix, in order.
+    pub bases: Vec<BaseEntry>,
+    /// For each chunk, the number of its older self among the bases.
+    pub likes: Vec<u16>,
 }
 
 /// A pack being filled.
@@ -112,6 +127,11 @@ impl PackWriter {
         self.blobs.is_empty()
     }
 
+    /// Returns how many blobs are in it.
+    pub fn blobs_n(&self) -> usize {
+        self.blobs.len()
+    }
+
     /// Returns the length that the pack would have, before padding, with one more blob of this encoded length.
     pub fn bytes_with(&self, encoded_bytes: usize) -> usize {
         self.bytes.len() + encoded_bytes + contents::encoded_bytes_n(&self.blobs) + 2 * TAG_BYTES + TAIL_BYTES
@@ -122,14 +142,17 @@ impl PackWriter {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&blob.encoded);
         self.cipher.seal_tail_of(Domain::Body, self.blobs.len() as u64, &mut self.bytes, start);
+        let whole = Delta { depth: 0, generation: 0, bases: Vec::new(), likes: Vec::new() };
+        let Delta { depth, generation, bases, likes } = blob.delta.unwrap_or(whole);
         self.blobs.push(BlobEntry {
             sealed_bytes: len_u32(self.bytes.len() - start),
             plain_bytes: blob.plain_bytes,
             encoding: blob.encoding,
-            depth: 0,
-            generation: 0,
+            depth,
+            generation,
             chunks: blob.chunks,
-            bases: Vec::new(),
+            bases,
+            likes,
         });
     }
 
@@ -176,23 +199,37 @@ impl PackOpener {
         Ok(PackOpener { info, name, cipher })
     }
 
-    /// Returns the plaintext of the `number`-th blob, from its bytes in the pack. Chunk ids are not yet checked.
+    /// Returns the plaintext of the `number`-th blob, from its bytes in the pack; the prefix is that of a delta, else
+    /// nothing. Chunk ids are not yet checked.
     ///
     /// # Errors
     /// [`Error::Damaged`]: not what was sealed there.
-    pub fn open_blob(
+    pub fn open_blob<'a>(
         &self,
-        inflater: &mut Decompressor,
-        number: usize,
-        blob: &BlobPlace,
+        inflater: &mut Decompressor<'a>,
+        (number, blob): (usize, &BlobPlace),
+        prefix: &'a [u8],
         sealed: &[u8],
     ) -> Result<Vec<u8>> {
-        let damaged = |why: String| Error::damaged(format!("{}, blob {number}", self.name), why);
-        let encoded = self
-            .cipher
+        let encoded = self.open_seal(number, sealed)?;
+        inflater
+            .decompress(blob.encoding, &encoded, prefix, blob.plain_bytes as usize)
+            .map_err(|why| Error::damaged(self.blob_name(number), why))
+    }
+
+    /// Returns the encoded bytes of the `number`-th blob.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]: not what was sealed there.
+    pub fn open_seal(&self, number: usize, sealed: &[u8]) -> Result<Vec<u8>> {
+        self.cipher
             .open(Domain::Body, number as u64, sealed)
-            .ok_or_else(|| damaged("its seal is broken".to_owned()))?;
-        inflater.decompress(blob.encoding, &encoded, blob.plain_bytes as usize).map_err(damaged)
+            .ok_or_else(|| Error::damaged(self.blob_name(number), "its seal is broken"))
+    }
+
+    /// Returns how messages name a blob.
+    pub fn blob_name(&self, number: usize) -> String {
+        format!("{}, blob {number}", self.name)
     }
 
     /// Returns the length of the sealed trailer, from the pack's last [`TAIL_BYTES`] bytes.
@@ -233,8 +270,23 @@ impl PackOpener {
 pub struct BlobPlace {
     /// How it was encoded.
     pub encoding: Encoding,
+    /// Blobs to decode before it, in a row.
+    pub depth: u8,
+    /// How many deltas led to it, over snapshots.
+    pub generation: u16,
     /// Length of the plaintext.
     pub plain_bytes: u32,
+}
+
+impl From<&BlobEntry> for BlobPlace {
+    fn from(entry: &BlobEntry) -> BlobPlace {
+        BlobPlace {
+            encoding: entry.encoding,
+            depth: entry.depth,
+            generation: u16::try_from(entry.generation).unwrap_or(u16::MAX),
+            plain_bytes: entry.plain_bytes,
+        }
+    }
 }
 
 /// Reads a pack's header.
@@ -259,11 +311,17 @@ pub fn info_from_header(
 }
 
 /// Opens a whole pack and checks everything that can be checked of it alone: name, header, tail, trailer, every blob's
-/// seal, every chunk's id. Returns what it holds.
+/// seal, and of blobs that are stored whole every chunk's id. Returns what it holds. A delta's encoded bytes are given to
+/// `delta`, with its number and entry: its bases lie elsewhere.
 ///
 /// # Errors
 /// [`Error::Damaged`] with the first thing that does not hold, [`Error::NewerFormat`].
-pub fn verify(sealer: Sealer<'_>, kind: PackKind, id: PackId, bytes: &[u8]) -> Result<PackContents> {
+pub fn verify(
+    sealer: Sealer<'_>,
+    (kind, id): (PackKind, PackId),
+    bytes: &[u8],
+    mut delta: impl FnMut(usize, &BlobEntry, &[u8]) -> Result<(), String>,
+) -> Result<PackContents> {
     let name = names::pack(kind, id);
     let damaged = |why: &str| Error::damaged(&name, why);
     if blake3::hash(bytes) != blake3::Hash::from_bytes(id.0) {
@@ -280,15 +338,19 @@ pub fn verify(sealer: Sealer<'_>, kind: PackKind, id: PackId, bytes: &[u8]) -> R
     let mut inflater = Decompressor::new()?;
     for (number, blob) in contents.blobs.iter().enumerate() {
         let sealed = blobs.take(blob.sealed_bytes as usize).map_err(|why| damaged(&why))?;
-        let place = BlobPlace { encoding: blob.encoding, plain_bytes: blob.plain_bytes };
-        let plain = opener.open_blob(&mut inflater, number, &place, sealed)?;
-        verify_chunks(sealer.keys, kind, &blob.chunks, &plain)
-            .map_err(|why| Error::damaged(format!("{name}, blob {number}"), why))?;
+        let damaged = |why| Error::damaged(opener.blob_name(number), why);
+        if blob.encoding == Encoding::ZstdPrefix {
+            delta(number, blob, &opener.open_seal(number, sealed)?).map_err(damaged)?;
+            continue;
+        }
+        let plain = opener.open_blob(&mut inflater, (number, &blob.into()), b"", sealed)?;
+        verify_chunks(sealer.keys, kind, &blob.chunks, &plain).map_err(damaged)?;
     }
     Ok(contents)
 }
 
-fn verify_chunks(keys: &Keys, kind: PackKind, chunks: &[ChunkEntry], plain: &[u8]) -> Result<(), String> {
+/// Checks that a blob's plaintext is made up of its chunks, or says what is not.
+pub fn verify_chunks(keys: &Keys, kind: PackKind, chunks: &[ChunkEntry], plain: &[u8]) -> Result<(), String> {
     let mut cursor = Cursor::new(plain);
     for chunk in chunks {
         let bytes = cursor.take(chunk.plain_bytes as usize)?;

@@ -65,7 +65,7 @@ pub struct StreamRecord {
 }
 
 /// What a backup cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Bytes of all streams.
     pub bytes: u64,
@@ -79,6 +79,29 @@ pub struct Totals {
     pub nodes_new_n: u64,
     /// Bytes put into data packs, meta packs and index fragments.
     pub bytes_added: u64,
+    /// Of those, in meta packs and index fragments.
+    pub bytes_added_meta: u64,
+    /// Bytes stored for new chunks that were compressed without a base.
+    pub bytes_stored_whole: u64,
+    /// New chunks that were compressed against others.
+    pub chunks_delta_n: u64,
+    /// Bytes of those, before compression.
+    pub bytes_delta: u64,
+    /// Bytes stored for them.
+    pub bytes_stored_delta: u64,
+    /// Bytes read from the store or the cache for that.
+    pub bytes_read_back: u64,
+    /// How many new chunks have each depth, from 0: blobs to decode before theirs, in a row.
+    pub depths: Vec<u64>,
+}
+
+impl Totals {
+    /// Returns what compression without a base saved, and what compression against other chunks saved, in bytes.
+    pub fn saved_bytes(&self) -> (u64, u64) {
+        let whole = self.bytes_new.saturating_sub(self.bytes_delta);
+        let saved_delta = self.bytes_delta.saturating_sub(self.bytes_stored_delta);
+        (whole.saturating_sub(self.bytes_stored_whole), saved_delta)
+    }
 }
 
 /// One committed backup; its id stands in its name.

@@ -7,7 +7,9 @@ use crate::edges::source::{Engine, Sink, Verdict};
 use crate::edges::system::now_ms;
 use crate::format::names::SNAPSHOTS;
 use crate::format::snapshot::{Quality, SnapshotRecord, Totals};
+use crate::state::fetch::Fetcher;
 use crate::state::loader;
+use crate::state::reader::{PackReader, ReadFrom};
 use crate::state::repository::{PROGRAM, Repository};
 use crate::state::session::Session;
 use crate::state::snapshots::{self, Snapshot};
@@ -32,6 +34,11 @@ pub struct BackupOptions {
     pub chunker: Option<ChunkerParams>,
     /// zstd's level, from -7 to 19.
     pub compression_level: i32,
+    /// Whether new chunks are compressed against like chunks of the parent.
+    pub delta: DeltaMode,
+    /// The snapshot against which that is done; `None` stands for the newest of the same source, on the same host if there
+    /// is one.
+    pub parent: Option<SnapshotId>,
     /// A backup smaller than this share of the one before, in per cent, is kept and marked suspicious; 0 asks nothing.
     pub shrunk_percent: u64,
 }
@@ -45,9 +52,23 @@ impl BackupOptions {
             tags: BTreeMap::new(),
             chunker: None,
             compression_level: 3,
+            delta: DeltaMode::Auto,
+            parent: None,
             shrunk_percent: SHRUNK_PERCENT,
         }
     }
+}
+
+/// When new chunks are compressed against like chunks of the snapshot before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeltaMode {
+    /// Where those can be read back cheaply: from a store on the local disk, or from the local cache.
+    #[default]
+    Auto,
+    /// Always, and they are fetched from the store if need be.
+    Always,
+    /// Never.
+    Off,
 }
 
 /// What a backup did.
@@ -106,35 +127,69 @@ async fn dump(
     (session, chunker, bytes_done): (SnapshotId, Arc<Chunker>, &AtomicU64),
 ) -> Result<Dumped> {
     let snapshots = snapshots::load(repository).await?;
-    let loaded = loader::load(repository).await?;
+    let loaded = loader::load_readable(repository).await?;
     let mut problems: Vec<String> = snapshots.unreadable.iter().map(|(_, error)| error.to_string()).collect();
     problems.extend(loaded.problems.iter().map(Error::to_string));
     let lost_n = loaded.lost.packs().len();
     if lost_n > 0 {
         problems.push(format!("packs are missing ({lost_n}); what they held is stored again where this backup has it"));
     }
-    let parent = parent(&snapshots.standing, options).cloned();
+    let parent = parent(&snapshots.standing, options)?.cloned();
+    let read_from = read_from(repository, options.delta);
+    let reader = PackReader::create(repository, read_from.unwrap_or(ReadFrom::Store));
+    let fetcher = Fetcher::create_fixed(reader, loaded.index);
 
     let (sink, pieces) = Sink::create(chunker.params().max_bytes as usize);
     let level = options.compression_level;
-    let plan = Plan { repository, progress, chunker, level, session, bytes_done };
+    let plan = Plan {
+        repository,
+        fetcher: &fetcher,
+        parent: parent.as_ref().filter(|_| read_from.is_some()),
+        with_sketches: options.delta != DeltaMode::Off,
+        progress,
+        chunker,
+        level,
+        session,
+        bytes_done,
+    };
     let engine = async move {
         let verdict = engine.dump(&sink).await?;
         // Nothing comes after the verdict: a writer that the engine kept is a stream that was not finished.
         sink.close().await?;
         Ok(verdict)
     };
-    let (verdict, outcome) = future::try_join(engine, pipeline::run(plan, pieces, loaded.index)).await?;
+    let (verdict, mut outcome) = future::try_join(engine, pipeline::run(plan, pieces)).await?;
     if outcome.streams.is_empty() {
         return Err(Error::DumpFailed("the dump has no streams; nothing was stored".to_owned()));
     }
+    problems.append(&mut outcome.problems);
+    outcome.bytes_read_back = fetcher.reader().bytes_read();
     Ok((verdict, outcome, parent, problems))
 }
 
-/// The newest snapshot of the same source on the same host, or else of the same source.
-fn parent<'a>(standing: &'a [Snapshot], options: &BackupOptions) -> Option<&'a Snapshot> {
+/// Where bases are read from; `None` if there are to be none.
+fn read_from(repository: &Repository, mode: DeltaMode) -> Option<ReadFrom> {
+    match (mode, &repository.cache) {
+        (DeltaMode::Off, _) => None,
+        (DeltaMode::Always, _) => Some(ReadFrom::CacheThenStore),
+        (DeltaMode::Auto, _) if repository.store.is_near() => Some(ReadFrom::CacheThenStore),
+        (DeltaMode::Auto, Some(_)) => Some(ReadFrom::Cache),
+        (DeltaMode::Auto, None) => None,
+    }
+}
+
+/// The snapshot that was asked for; or the newest of the same source on the same host, or else of the same source.
+fn parent<'a>(standing: &'a [Snapshot], options: &BackupOptions) -> Result<Option<&'a Snapshot>> {
+    if let Some(id) = options.parent {
+        let found = standing.iter().find(|snapshot| snapshot.id == id);
+        return found.map(Some).ok_or_else(|| Error::NotFound {
+            what: "snapshot",
+            name: id.to_string(),
+            hint: "; see `dedump snapshots`".to_owned(),
+        });
+    }
     let same_source = || standing.iter().rev().filter(|snapshot| snapshot.record.source == options.source);
-    same_source().find(|snapshot| snapshot.record.host == options.host).or_else(|| same_source().next())
+    Ok(same_source().find(|snapshot| snapshot.record.host == options.host).or_else(|| same_source().next()))
 }
 
 fn record(
@@ -174,7 +229,14 @@ fn record(
             chunks_new_n: outcome.chunks_new_n,
             bytes_new: outcome.bytes_new,
             nodes_new_n: outcome.nodes_new_n,
-            bytes_added: outcome.bytes_added,
+            bytes_added: outcome.data.pack_bytes + outcome.meta.pack_bytes + outcome.fragment_bytes,
+            bytes_added_meta: outcome.meta.pack_bytes + outcome.fragment_bytes,
+            bytes_stored_whole: outcome.data.whole_bytes,
+            chunks_delta_n: outcome.data.delta_chunks_n,
+            bytes_delta: outcome.data.delta_plain_bytes,
+            bytes_stored_delta: outcome.data.delta_bytes,
+            bytes_read_back: outcome.bytes_read_back,
+            depths: outcome.data.depths,
         },
         streams: outcome.streams,
         fragments_n: outcome.fragments_n,

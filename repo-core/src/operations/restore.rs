@@ -2,17 +2,19 @@
 
 use crate::edges::progress::{Event, Progress};
 use crate::edges::target::Target;
+use crate::format::node::LeafEntry;
 use crate::format::snapshot::StreamRecord;
+use crate::state::assembly::{self, Assembly, Planner, ReadWindow, Wanted};
 use crate::state::fetch::Fetcher;
 use crate::state::loader;
 use crate::state::manifest::{ManifestReader, Root};
 use crate::state::repository::Repository;
 use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
-use crate::words::limits::RESTORE_WINDOWS_AHEAD;
+use crate::words::limits::{NODE_ENTRIES_MAX, RESTORE_WINDOWS_AHEAD};
 use bytes::Bytes;
-use futures::future::try_join;
-use futures::{Stream, TryStreamExt, stream};
+use futures::future::try_join3;
+use futures::{TryStreamExt, stream};
 use std::collections::VecDeque;
 use tokio::sync::mpsc;
 
@@ -23,6 +25,8 @@ pub struct RestoreReport {
     pub streams_n: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Bytes of packs that were read for them.
+    pub bytes_read: u64,
     /// Streams that could not be given back, by `keep_going`, each with the reason.
     pub failed: Vec<(String, String)>,
 }
@@ -66,6 +70,7 @@ pub async fn restore(
             Err(error) => return Err(error),
         }
     }
+    report.bytes_read = fetcher.reader().bytes_read();
     Ok(report)
 }
 
@@ -99,19 +104,15 @@ async fn restore_stream(
     progress: &dyn Progress,
 ) -> Result<()> {
     target.begin(stream).await?;
+    let (read_sender, read_windows) = mpsc::channel(1);
     let (sender, windows) = mpsc::channel(1);
-    let reading = async move {
-        let mut windows = std::pin::pin!(read(fetcher, stream));
-        while let Some(pieces) = windows.try_next().await? {
-            // The writer only goes away with an error of its own, which ends both.
-            if sender.send(pieces).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    // Side by side: while one window is hashed and written, the next ones are read.
-    let ((), (bytes_n, hash)) = try_join(reading, write(fetcher, windows, target, progress)).await?;
+    // Side by side: while one window is hashed and written, the next is decoded, and those behind it are read.
+    let work = try_join3(
+        read(fetcher, stream, read_sender),
+        decode(fetcher, read_windows, sender),
+        write(fetcher, windows, target, progress),
+    );
+    let ((), (), (bytes_n, hash)) = work.await?;
     if bytes_n != stream.bytes || hash != stream.hash {
         return Err(Error::damaged(
             format!("stream {:?}", stream.name),
@@ -149,22 +150,56 @@ async fn write(
     Ok((bytes_n, *hasher.finalize().as_bytes()))
 }
 
-/// Reads a stream's bytes in windows, in order, some windows ahead.
-pub(super) fn read<'a>(
-    fetcher: &'a Fetcher,
-    stream: &'a StreamRecord,
-) -> impl Stream<Item = Result<Vec<Bytes>>> + Send + 'a {
+/// Reads what a stream's windows need, in order, some windows ahead.
+async fn read(fetcher: &Fetcher, stream: &StreamRecord, sender: mpsc::Sender<ReadWindow>) -> Result<()> {
     let root = Root { id: stream.root, level: stream.root_level, bytes: stream.bytes, chunks_n: stream.chunks_n };
-    let state = (ManifestReader::create(root), VecDeque::new());
-    let windows = stream::try_unfold(state, move |(mut reader, mut chunks)| async move {
-        while chunks.is_empty() {
-            match reader.next_leaf(fetcher).await? {
-                Some(leaf) => chunks.extend(leaf),
-                None => return Ok(None),
+    let state = (ManifestReader::create(root), VecDeque::new(), Planner::default(), false);
+    let windows = stream::try_unfold(state, move |(mut reader, mut chunks, mut planner, mut at_end)| async move {
+        while planner.wants_more() && !(at_end && chunks.is_empty()) {
+            // A window's worth at least, so that no window ends because a leaf does.
+            while !at_end && chunks.len() < 2 * NODE_ENTRIES_MAX {
+                match reader.next_leaf(fetcher).await? {
+                    Some(leaf) => chunks.extend(locate(fetcher, leaf).await?),
+                    None => at_end = true,
+                }
+            }
+            if !chunks.is_empty() {
+                planner.plan(fetcher, &mut chunks).await?;
             }
         }
-        let window = fetcher.plan(&mut chunks).await?;
-        Ok(Some((window, (reader, chunks))))
+        Ok(planner.take().map(|window| (window, (reader, chunks, planner, at_end))))
     });
-    windows.map_ok(move |window| fetcher.fetch(window)).try_buffered(RESTORE_WINDOWS_AHEAD)
+    let reads = windows.map_ok(|window| async move { Ok(assembly::read(fetcher, window).await) });
+    let mut reads = std::pin::pin!(reads.try_buffered(RESTORE_WINDOWS_AHEAD));
+    while let Some(window) = reads.try_next().await? {
+        // The decoder only goes away with an error of its own, which ends all.
+        if sender.send(window).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn locate(fetcher: &Fetcher, leaf: Vec<LeafEntry>) -> Result<Vec<Wanted>> {
+    let mut chunks = Vec::with_capacity(leaf.len());
+    for entry in leaf {
+        chunks.push((entry, fetcher.locate(&entry.id, "chunk").await?));
+    }
+    Ok(chunks)
+}
+
+async fn decode(
+    fetcher: &Fetcher,
+    mut windows: mpsc::Receiver<ReadWindow>,
+    sender: mpsc::Sender<Vec<Bytes>>,
+) -> Result<()> {
+    let mut assembly = Assembly::default();
+    while let Some(window) = windows.recv().await {
+        let pieces = assembly.decode(fetcher, window).await?;
+        // As above.
+        if sender.send(pieces).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
 }

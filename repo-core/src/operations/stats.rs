@@ -6,6 +6,7 @@ use crate::format::node::{ChildEntry, Node};
 use crate::format::snapshot::Totals;
 use crate::operations::find::Filter;
 use crate::state::fetch::Fetcher;
+use crate::state::index::DepthStats;
 use crate::state::loader;
 use crate::state::manifest::read_node;
 use crate::state::repository::Repository;
@@ -33,11 +34,22 @@ pub struct StatsReport {
     pub meta_packs: (u64, u64),
     /// All index fragments in the store, and their bytes.
     pub fragments: (u64, u64),
+    /// What all packs of chunks hold, by depth: first what was compressed without a base, then deltas against that, and so on.
+    pub depths: Vec<DepthStats>,
     /// Bytes that all backups added, by the snapshots' own totals.
     pub totals: Totals,
 }
 
 impl StatsReport {
+    /// Returns what compression without a base saved, and what compression against other chunks saved, in bytes.
+    pub fn saved_bytes(&self) -> (u64, u64) {
+        let saved = |depths: &[DepthStats]| {
+            depths.iter().map(|depth| depth.plain_bytes.saturating_sub(depth.stored_bytes)).sum()
+        };
+        let (whole, deltas) = self.depths.split_at(self.depths.len().min(1));
+        (saved(whole), saved(deltas))
+    }
+
     /// Returns all bytes that are stored: packs and index.
     pub fn stored_bytes(&self) -> u64 {
         self.data_packs.1 + self.meta_packs.1 + self.fragments.1
@@ -63,6 +75,7 @@ pub async fn stats(repository: &Repository, filter: &Filter, progress: &dyn Prog
     for listed in repository.store.list(crate::format::names::INDEX).await? {
         report.fragments = (report.fragments.0 + 1, report.fragments.1 + listed.bytes);
     }
+    report.depths = loaded.index.depths(PackKind::Data);
     report.snapshots = snapshots.standing.into_iter().filter(|snapshot| filter.matches(snapshot)).collect();
     progress.event(Event::Planned { objects_n: report.snapshots.len() as u64, bytes: 0 });
     let fetcher = Fetcher::create(repository, loaded.index);
@@ -89,6 +102,14 @@ fn add(sum: &mut Totals, one: &Totals) {
     sum.bytes_new += one.bytes_new;
     sum.nodes_new_n += one.nodes_new_n;
     sum.bytes_added += one.bytes_added;
+    sum.bytes_added_meta += one.bytes_added_meta;
+    sum.bytes_stored_whole += one.bytes_stored_whole;
+    sum.chunks_delta_n += one.chunks_delta_n;
+    sum.bytes_delta += one.bytes_delta;
+    sum.bytes_stored_delta += one.bytes_stored_delta;
+    sum.bytes_read_back += one.bytes_read_back;
+    sum.depths.resize(sum.depths.len().max(one.depths.len()), 0);
+    sum.depths.iter_mut().zip(&one.depths).for_each(|(sum, one)| *sum += one);
 }
 
 #[derive(Default)]

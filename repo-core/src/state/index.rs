@@ -7,7 +7,7 @@
 use crate::edges::store::Listed;
 use crate::format::contents::ChunkEntry;
 use crate::format::header::HEADER_BYTES;
-use crate::format::names::PackKind;
+use crate::format::names::{self, PackKind};
 use crate::format::pack::{BlobPlace, PackContents, PackInfo};
 use crate::words::id::{ChunkId, PackId};
 use std::collections::HashMap;
@@ -38,6 +38,47 @@ impl Location {
         self.offset..self.offset + u64::from(self.sealed_bytes)
     }
 }
+
+/// Where a chunk lies, and all that is needed to open its pack: good for ever, whatever becomes of the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The pack.
+    pub info: PackInfo,
+    /// Where the chunk lies in it.
+    pub location: Location,
+    /// Where the pack's blobs end and its trailer begins.
+    pub trailer_start: u64,
+}
+
+/// What tells a blob apart from all others: its pack, and where it starts there.
+pub type BlobKey = (PackId, u64);
+
+impl Found {
+    /// Returns what tells the chunk's blob apart.
+    pub fn blob_key(&self) -> BlobKey {
+        (self.info.id, self.location.offset)
+    }
+
+    /// Returns how messages name the blob.
+    pub fn blob_name(&self) -> String {
+        format!("{}, blob {}", names::pack(self.info.kind, self.info.id), self.location.blob)
+    }
+}
+
+/// What is stored at one depth: so many blobs must be decoded before those, in a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DepthStats {
+    /// Chunks.
+    pub chunks_n: u64,
+    /// Their bytes, before compression.
+    pub plain_bytes: u64,
+    /// What is stored for them.
+    pub stored_bytes: u64,
+}
+
+/// Number of a chunk in one index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChunkNumber(u32);
 
 /// Number of a pack in one index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,7 +152,7 @@ impl Index {
                 offset,
                 sealed_bytes: blob.sealed_bytes,
                 first_entry: entry_number(self.entries.n),
-                place: BlobPlace { encoding: blob.encoding, plain_bytes: blob.plain_bytes },
+                place: blob.into(),
             });
             offset += blob.sealed_bytes;
             for chunk in &blob.chunks {
@@ -158,6 +199,33 @@ impl Index {
         }
     }
 
+    /// Returns where a chunk lies, with all that is needed to read it; `None` as [`Index::locate`].
+    pub fn find_chunk(&self, id: &ChunkId) -> Option<Found> {
+        self.locate(id).map(|location| self.complete(location))
+    }
+
+    fn complete(&self, location: Location) -> Found {
+        let next_pack = self.first_blobs.get(location.pack.0 as usize + 1);
+        let last = &self.blobs[next_pack.map_or(self.blobs.len(), |first| *first as usize) - 1];
+        let trailer_start = u64::from(last.offset) + u64::from(last.sealed_bytes);
+        Found { info: *self.pack(location.pack), location, trailer_start }
+    }
+
+    /// Returns the number of a chunk that is placed: a short name for it, as long as this index lives.
+    pub fn number_of(&self, id: &ChunkId) -> Option<ChunkNumber> {
+        self.find(id).filter(|number| *number < self.placed_n).map(|number| ChunkNumber(number as u32))
+    }
+
+    /// Returns the chunk of a number.
+    pub fn chunk(&self, number: ChunkNumber) -> &ChunkEntry {
+        self.entries.get(number.0 as usize)
+    }
+
+    /// Returns where the chunk of a number lies.
+    pub fn find_numbered(&self, number: ChunkNumber) -> Option<Found> {
+        self.find_chunk(&self.chunk(number).id)
+    }
+
     /// Returns what is known of a pack.
     pub fn pack(&self, number: PackNumber) -> &PackInfo {
         &self.packs[number.0 as usize]
@@ -169,7 +237,7 @@ impl Index {
     }
 
     /// Returns the blobs of a pack with their chunks: each chunk's id, and where it lies.
-    pub fn blobs_of(&self, pack: PackNumber) -> Vec<Vec<(ChunkId, Location)>> {
+    pub fn blobs_of(&self, pack: PackNumber) -> Vec<Vec<(ChunkId, Found)>> {
         let first = self.first_blobs[pack.0 as usize] as usize;
         let chunks = |number: usize| {
             let next = self.blobs.get(number + 1).map_or(self.placed_n, |next| next.first_entry as usize);
@@ -178,7 +246,7 @@ impl Index {
                 let entry = self.entries.get(entry);
                 let location = self.location(number, start, entry.plain_bytes);
                 start += entry.plain_bytes;
-                (entry.id, location)
+                (entry.id, self.complete(location))
             };
             (self.blobs[number].first_entry as usize..next).map(chunk).collect()
         };
@@ -193,6 +261,22 @@ impl Index {
     /// Returns all packs.
     pub fn packs(&self) -> &[PackInfo] {
         &self.packs
+    }
+
+    /// Returns what the packs of a kind hold, by depth from 0.
+    pub fn depths(&self, kind: PackKind) -> Vec<DepthStats> {
+        let mut depths: Vec<DepthStats> = Vec::new();
+        for (number, blob) in self.blobs.iter().enumerate().filter(|(_, blob)| self.pack(blob.pack).kind == kind) {
+            let depth = usize::from(blob.place.depth);
+            if depths.len() <= depth {
+                depths.resize(depth + 1, DepthStats::default());
+            }
+            let next = self.blobs.get(number + 1).map_or(self.placed_n, |next| next.first_entry as usize);
+            depths[depth].chunks_n += (next - blob.first_entry as usize) as u64;
+            depths[depth].plain_bytes += u64::from(blob.place.plain_bytes);
+            depths[depth].stored_bytes += u64::from(blob.sealed_bytes);
+        }
+        depths
     }
 
     /// Returns how many different chunks and nodes are known.
@@ -269,9 +353,8 @@ pub struct PacksListed(HashMap<(PackKind, PackId), u64>);
 impl PacksListed {
     /// Collects the packs of a listing; other names are left out.
     pub fn collect(kind: PackKind, prefix: &str, listed: &[Listed], into: &mut PacksListed) {
-        let packs = listed.iter().filter_map(|object| {
-            crate::format::names::parse(prefix, &object.name).map(|id| ((kind, id), object.bytes))
-        });
+        let packs =
+            listed.iter().filter_map(|object| names::parse(prefix, &object.name).map(|id| ((kind, id), object.bytes)));
         into.0.extend(packs);
     }
 
@@ -312,6 +395,7 @@ mod tests {
                     generation: 0,
                     chunks,
                     bases: Vec::new(),
+                    likes: Vec::new(),
                 }
             })
             .collect();

@@ -8,7 +8,7 @@ use crate::format::header::HEADER_BYTES;
 use crate::format::names::{self, FragmentName, INDEX, META, PACKS, PackKind};
 use crate::format::pack::{self, PackContents, PackOpener, TAIL_BYTES};
 use crate::words::error::{Error, Result};
-use crate::words::id::PackId;
+use crate::words::id::{ChunkId, PackId};
 use crate::words::limits::{FRAGMENT_BYTES_MAX, PACK_TAIL_READ_BYTES, READS_MAX};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -50,6 +50,50 @@ pub async fn load_avoiding(repository: &Repository, avoided: &HashSet<PackId>) -
     let (loaded, gone) = load_once(repository, avoided).await?;
     // A fragment that was listed and is gone was superseded meanwhile: what superseded it is there by now.
     if gone { load_once(repository, avoided).await.map(|(loaded, _)| loaded) } else { Ok(loaded) }
+}
+
+/// As [`load`], for a run that adds chunks: where packs are gone, chunks that were compressed against what they held are
+/// left out too, as nobody can read them any more and they must be stored again.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_readable(repository: &Repository) -> Result<Loaded> {
+    let mut loaded = load(repository).await?;
+    if loaded.lost.packs().is_empty() {
+        return Ok(loaded);
+    }
+    let mut packs = Vec::new();
+    for name in &loaded.counted {
+        match read_fragment(repository, *name).await {
+            Ok(contents) => packs.extend(contents.into_iter().flatten()),
+            // It was noted when it was read first.
+            Err(error) if error.is_damage() || matches!(error, Error::NewerFormat { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    packs.retain(|pack| loaded.packs.bytes(pack.info.kind, pack.info.id) == Some(pack.info.bytes));
+    drop_broken_chains(&mut packs);
+    loaded.index = Index::default();
+    packs.iter().for_each(|pack| loaded.index.add(pack));
+    Ok(loaded)
+}
+
+/// Takes the chunks out of every delta that has a base which no blob holds; and so on with what relied on those.
+fn drop_broken_chains(packs: &mut [PackContents]) {
+    loop {
+        let chunks = packs.iter().flat_map(|pack| &pack.blobs).flat_map(|blob| &blob.chunks);
+        let there: HashSet<ChunkId> = chunks.map(|chunk| chunk.id).collect();
+        let mut is_changed = false;
+        for blob in packs.iter_mut().flat_map(|pack| &mut pack.blobs) {
+            if !blob.chunks.is_empty() && blob.bases.iter().any(|base| !there.contains(&base.id)) {
+                blob.chunks.clear();
+                is_changed = true;
+            }
+        }
+        if !is_changed {
+            return;
+        }
+    }
 }
 
 async fn load_once(repository: &Repository, avoided: &HashSet<PackId>) -> Result<(Loaded, bool)> {

@@ -5,6 +5,7 @@
 
 use super::fetch::Fetcher;
 use crate::crafts::crypto::keys::Keys;
+use crate::crafts::sketch::Sketch;
 use crate::format::node::{ChildEntry, LeafEntry, Node};
 use crate::words::error::{Error, Result};
 use crate::words::id::ChunkId;
@@ -27,6 +28,8 @@ pub struct Root {
 pub struct ManifestBuilder<'a> {
     keys: &'a Keys,
     leaf: Vec<LeafEntry>,
+    /// As many as there are entries, or none.
+    sketches: Vec<Sketch>,
     levels: Vec<Level>,
 }
 
@@ -49,12 +52,14 @@ pub struct FinishedNode {
 impl<'a> ManifestBuilder<'a> {
     /// Creates the builder of an empty stream.
     pub fn create(keys: &'a Keys) -> Self {
-        ManifestBuilder { keys, leaf: Vec::new(), levels: vec![Level::default()] }
+        ManifestBuilder { keys, leaf: Vec::new(), sketches: Vec::new(), levels: vec![Level::default()] }
     }
 
-    /// Appends a chunk; nodes that this finishes are appended to `finished`.
-    pub fn push(&mut self, entry: LeafEntry, finished: &mut Vec<FinishedNode>) {
+    /// Appends a chunk, with its sketch or without: one stream's chunks all alike. Nodes that this finishes are appended to
+    /// `finished`.
+    pub fn push(&mut self, entry: LeafEntry, sketch: Option<Sketch>, finished: &mut Vec<FinishedNode>) {
         self.leaf.push(entry);
+        self.sketches.extend(sketch);
         if ends_node(self.leaf.len(), &entry.id) {
             self.finish_leaf(finished);
         }
@@ -80,7 +85,7 @@ impl<'a> ManifestBuilder<'a> {
     }
 
     fn finish_leaf(&mut self, finished: &mut Vec<FinishedNode>) {
-        let node = Node::Leaf { entries: std::mem::take(&mut self.leaf), sketches: Vec::new() };
+        let node = Node::Leaf { entries: std::mem::take(&mut self.leaf), sketches: std::mem::take(&mut self.sketches) };
         self.add_child(0, &node, finished);
     }
 
@@ -133,9 +138,20 @@ impl ManifestReader {
     /// # Errors
     /// [`Error::Missing`], [`Error::Damaged`]: a node is not there, or not what its parent says. [`Error::Store`].
     pub async fn next_leaf(&mut self, fetcher: &Fetcher) -> Result<Option<Vec<LeafEntry>>> {
+        Ok(self.next_leaf_with_sketches(fetcher).await?.map(|(entries, _)| entries))
+    }
+
+    /// Returns the chunks of the next leaf with their sketches, of which there are as many or none; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`ManifestReader::next_leaf`].
+    pub async fn next_leaf_with_sketches(
+        &mut self,
+        fetcher: &Fetcher,
+    ) -> Result<Option<(Vec<LeafEntry>, Vec<Sketch>)>> {
         while let Some((child, level)) = self.pending.pop() {
             match read_node(fetcher, &child, level).await? {
-                Node::Leaf { entries, .. } => return Ok(Some(entries)),
+                Node::Leaf { entries, sketches } => return Ok(Some((entries, sketches))),
                 Node::Inner { children, .. } => {
                     self.pending.extend(children.into_iter().rev().map(|child| (child, level - 1)));
                 }
@@ -177,7 +193,7 @@ mod tests {
     fn build(entries: impl Iterator<Item = LeafEntry>) -> (Root, HashMap<ChunkId, Node>) {
         let (keys, mut finished) = (keys(), Vec::new());
         let mut builder = ManifestBuilder::create(&keys);
-        entries.for_each(|entry| builder.push(entry, &mut finished));
+        entries.for_each(|entry| builder.push(entry, None, &mut finished));
         let root = builder.finish(&mut finished);
         let nodes = finished.into_iter().map(|node| (node.id, Node::decode(&node.bytes).expect("decodes"))).collect();
         (root, nodes)

@@ -3,13 +3,15 @@
 //! Runs of chunks are compressed side by side and sealed into the open pack in windows on the processor's pool. A full
 //! pack is opened again and verified in memory before it is put, while the next one fills.
 
+use super::bases::Bases;
 use super::repository::Repository;
-use crate::crafts::compress::Compressor;
+use crate::crafts::compress::{Compressor, Decompressor, DeltaCompressor, Encoding};
+use crate::crafts::crypto::keys::Keys;
 use crate::edges::cpu;
 use crate::edges::progress::{Event, Progress};
 use crate::edges::store::Created;
 use crate::edges::system::random;
-use crate::format::contents::ChunkEntry;
+use crate::format::contents::{BASE_ENTRY_BYTES, BlobEntry, ChunkEntry};
 use crate::format::fragment;
 use crate::format::names::{self, FragmentName, PackKind};
 use crate::format::pack::{self, EncodedBlob, PackContents, PackWriter};
@@ -17,8 +19,8 @@ use crate::format::record::Sealer;
 use crate::words::error::{Error, Result};
 use crate::words::id::SessionId;
 use crate::words::limits::{
-    BLOB_CHUNKS_MAX, BLOB_PLAIN_BYTES_TARGET, BLOBS_PER_WINDOW, DATA_PACK_BYTES_TARGET, FRAGMENT_CHUNKS_TARGET,
-    META_PACK_BYTES_TARGET, UPLOADS_MAX,
+    DATA_PACK_BYTES_TARGET, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, FRAGMENT_CHUNKS_TARGET, META_PACK_BYTES_TARGET,
+    UPLOADS_MAX,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -33,37 +35,8 @@ pub struct Run {
     pub plain: Vec<u8>,
     /// The chunks in it.
     pub chunks: Vec<ChunkEntry>,
-}
-
-/// Gathers chunks into runs, and runs into batches for the processor.
-#[derive(Default)]
-pub struct Gatherer {
-    run: Run,
-    full: Vec<Run>,
-}
-
-impl Gatherer {
-    /// Appends a chunk; returns a batch if that filled one.
-    pub fn push(&mut self, chunk: ChunkEntry, plain: &[u8]) -> Option<Vec<Run>> {
-        let full = self.run.plain.len() + plain.len() > BLOB_PLAIN_BYTES_TARGET;
-        if !self.run.chunks.is_empty() && (full || self.run.chunks.len() == BLOB_CHUNKS_MAX) {
-            self.full.push(std::mem::take(&mut self.run));
-        }
-        if self.run.chunks.is_empty() {
-            self.run.plain.reserve(BLOB_PLAIN_BYTES_TARGET.max(plain.len()));
-        }
-        self.run.plain.extend_from_slice(plain);
-        self.run.chunks.push(chunk);
-        (self.full.len() >= BLOBS_PER_WINDOW).then(|| std::mem::take(&mut self.full))
-    }
-
-    /// Returns what is gathered, as the last batch.
-    pub fn finish(&mut self) -> Vec<Run> {
-        if !self.run.chunks.is_empty() {
-            self.full.push(std::mem::take(&mut self.run));
-        }
-        std::mem::take(&mut self.full)
-    }
+    /// What it may be compressed against.
+    pub bases: Option<Bases>,
 }
 
 /// Writes the packs of one kind for one session.
@@ -78,9 +51,46 @@ pub struct Packer<'a> {
     pub level: i32,
 }
 
+/// What was stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Bytes of the packs.
+    pub pack_bytes: u64,
+    /// Bytes in blobs that are stored whole.
+    pub whole_bytes: u64,
+    /// Chunks in deltas.
+    pub delta_chunks_n: u64,
+    /// Bytes of those, before compression.
+    pub delta_plain_bytes: u64,
+    /// Bytes in deltas.
+    pub delta_bytes: u64,
+    /// How many chunks have each depth, from 0.
+    pub depths: Vec<u64>,
+}
+
+impl Stored {
+    fn add(&mut self, contents: &PackContents) {
+        self.pack_bytes += contents.info.bytes;
+        for blob in &contents.blobs {
+            let (chunks_n, depth) = (blob.chunks.len() as u64, usize::from(blob.depth));
+            if self.depths.len() <= depth {
+                self.depths.resize(depth + 1, 0);
+            }
+            self.depths[depth] += chunks_n;
+            if depth == 0 {
+                self.whole_bytes += u64::from(blob.sealed_bytes);
+            } else {
+                self.delta_chunks_n += chunks_n;
+                self.delta_plain_bytes += u64::from(blob.plain_bytes);
+                self.delta_bytes += u64::from(blob.sealed_bytes);
+            }
+        }
+    }
+}
+
 impl Packer<'_> {
     /// Compresses, seals, verifies and puts the batches that arrive, until their sender goes; sends what each pack holds
-    /// to `stored` once it is in the store. Returns the packs' bytes.
+    /// to `stored` once it is in the store. Returns what that was.
     ///
     /// # Errors
     /// [`Error::Store`]; [`Error::System`]: memory that does not keep what is written into it, or none left.
@@ -88,8 +98,8 @@ impl Packer<'_> {
         self,
         mut batches: mpsc::Receiver<Vec<Run>>,
         stored: mpsc::UnboundedSender<PackContents>,
-    ) -> Result<u64> {
-        let mut uploads = Uploads { running: FuturesUnordered::new(), stored, stored_bytes: 0 };
+    ) -> Result<Stored> {
+        let mut uploads = Uploads { running: FuturesUnordered::new(), stored, sum: Stored::default() };
         let mut open = None;
         loop {
             let batch = uploads.drive(batches.recv()).await?;
@@ -105,7 +115,7 @@ impl Packer<'_> {
             }
             if at_end {
                 uploads.wait_until_below(1).await?;
-                return Ok(uploads.stored_bytes);
+                return Ok(uploads.sum);
             }
         }
     }
@@ -115,7 +125,7 @@ impl Packer<'_> {
 struct Uploads<'a> {
     running: FuturesUnordered<BoxFuture<'a, Result<PackContents>>>,
     stored: mpsc::UnboundedSender<PackContents>,
-    stored_bytes: u64,
+    sum: Stored,
 }
 
 impl Uploads<'_> {
@@ -140,82 +150,179 @@ impl Uploads<'_> {
     }
 
     fn note(&mut self, contents: PackContents) {
-        self.stored_bytes += contents.info.bytes;
+        self.sum.add(&contents);
         // Nobody listens any more when the operation has failed elsewhere; that failure is what is reported.
         let _ = self.stored.send(contents);
     }
 }
 
-type Finished = (PackContents, Vec<u8>);
+/// A pack that is full: what it holds, its bytes, and what its deltas must be, by their numbers.
+struct Finished {
+    contents: PackContents,
+    bytes: Vec<u8>,
+    deltas: Vec<(usize, Digest)>,
+}
+
+/// A pack that is being filled.
+struct Open {
+    writer: PackWriter,
+    deltas: Vec<(usize, Digest)>,
+}
+
+impl Open {
+    fn finish(self) -> Finished {
+        let (contents, bytes) = self.writer.finish();
+        Finished { contents, bytes, deltas: self.deltas }
+    }
+}
+
+/// BLAKE3 of a delta's encoded bytes, taken when they were found to decode to its chunks.
+type Digest = [u8; 32];
 
 /// One window of packing, on the processor's pool.
 struct PackJob {
     repository: Repository,
     kind: PackKind,
     level: i32,
-    open: Option<PackWriter>,
+    open: Option<Open>,
     at_end: bool,
 }
 
 impl PackJob {
-    fn run(mut self, batch: Vec<Run>) -> Result<(Option<PackWriter>, Vec<Finished>)> {
-        let level = self.level;
-        let encoded = cpu::map_with(batch, || Compressor::new(level), encode);
+    fn run(mut self, batch: Vec<Run>) -> Result<(Option<Open>, Vec<Finished>)> {
+        let (level, kind, keys) = (self.level, self.kind, &self.repository.keys);
+        let runs: Vec<&Run> = batch.iter().collect();
+        let encoded = cpu::map_with(runs, || Encoder::new(level), |encoder, run| encode(encoder, run, (kind, keys)));
         let target = match self.kind {
             PackKind::Data => DATA_PACK_BYTES_TARGET,
             PackKind::Meta => META_PACK_BYTES_TARGET,
         };
         let mut full = Vec::new();
         for blob in encoded {
-            let blob = blob?;
+            let (blob, digest) = blob?;
             if let Some(pack) =
-                self.open.take_if(|pack| !pack.is_empty() && pack.bytes_with(blob.encoded.len()) > target)
+                self.open.take_if(|pack| !pack.writer.is_empty() && pack.writer.bytes_with(blob.encoded.len()) > target)
             {
                 full.push(pack.finish());
             }
             let pack = match self.open.take() {
                 Some(pack) => pack,
-                None => PackWriter::create(self.kind, self.repository.sealer(), random()?, target),
+                None => {
+                    let writer = PackWriter::create(self.kind, self.repository.sealer(), random()?, target);
+                    Open { writer, deltas: Vec::new() }
+                }
             };
-            self.open.insert(pack).push(blob);
+            let pack = self.open.insert(pack);
+            pack.deltas.extend(digest.map(|digest| (pack.writer.blobs_n(), digest)));
+            pack.writer.push(blob);
         }
         if self.at_end {
-            full.extend(self.open.take().map(PackWriter::finish));
+            full.extend(self.open.take().map(Open::finish));
         }
         Ok((self.open, full))
     }
 }
 
-fn encode(compressor: &mut Result<Compressor>, run: Run) -> Result<EncodedBlob> {
-    let compressor = compressor.as_mut().map_err(|error| match error {
+/// Compresses whole blobs and deltas.
+struct Encoder<'a> {
+    whole: Compressor,
+    delta: DeltaCompressor<'a>,
+    decompressor: Decompressor<'a>,
+}
+
+impl Encoder<'_> {
+    fn new(level: i32) -> Result<Self> {
+        Ok(Encoder {
+            whole: Compressor::new(level)?,
+            delta: DeltaCompressor::new(level)?,
+            decompressor: Decompressor::new()?,
+        })
+    }
+}
+
+/// Encodes a run as a delta, if that is worth it, or whole. A delta can't be decoded again later without its bases, so it is
+/// decoded at once and its chunks are checked; what it was then is returned with it.
+fn encode<'a>(
+    encoder: &mut Result<Encoder<'a>>,
+    run: &'a Run,
+    (kind, keys): (PackKind, &Keys),
+) -> Result<(EncodedBlob, Option<Digest>)> {
+    let encoder = encoder.as_mut().map_err(|error| match error {
         Error::Invalid(why) => Error::Invalid(why.clone()),
         other => Error::System(other.to_string()),
     })?;
-    let (encoding, encoded) = compressor.compress(&run.plain)?;
     let plain_bytes = u32::try_from(run.plain.len()).expect("a blob is at most some MiB");
-    Ok(EncodedBlob { encoding, encoded, plain_bytes, chunks: run.chunks })
+    let blob =
+        |encoding, encoded, delta| EncodedBlob { encoding, encoded, plain_bytes, chunks: run.chunks.clone(), delta };
+    let Some(bases) = &run.bases else {
+        let (encoding, encoded) = encoder.whole.compress(&run.plain)?;
+        return Ok((blob(encoding, encoded, None), None));
+    };
+    let frame = encoder.delta.compress(&run.plain, &bases.prefix)?;
+    if let Some((encoding, encoded)) = smaller_whole(&mut encoder.whole, run, bases, frame.len())? {
+        return Ok((blob(encoding, encoded, None), None));
+    }
+    let back = encoder.decompressor.decompress(Encoding::ZstdPrefix, &frame, &bases.prefix, run.plain.len());
+    let is_whole = back.and_then(|back| pack::verify_chunks(keys, kind, &run.chunks, &back));
+    if is_whole.is_err() {
+        return Err(garbled("a delta does not decode to its chunks"));
+    }
+    let digest = *blake3::hash(&frame).as_bytes();
+    Ok((blob(Encoding::ZstdPrefix, frame, Some(bases.delta.clone())), Some(digest)))
+}
+
+/// Returns the run compressed alone, if that is smaller than the delta with all that the delta costs: what its bases take in
+/// the trailer and in the index, and a little for their being read back by every restore. Where a sample says that the delta
+/// is at most half as large, nothing more is asked.
+fn smaller_whole(
+    compressor: &mut Compressor,
+    run: &Run,
+    bases: &Bases,
+    delta_bytes: usize,
+) -> Result<Option<(Encoding, Vec<u8>)>> {
+    let bases_bytes = bases.delta.bases.len() * 2 * BASE_ENTRY_BYTES;
+    let cost = delta_bytes + bases_bytes + run.plain.len() / DELTA_GAIN_SHARE_MIN;
+    let sample_bytes = run.plain.len().min(DELTA_SAMPLE_BYTES);
+    let start = (run.plain.len() - sample_bytes) / 2;
+    let (_, sample) = compressor.compress(&run.plain[start..start + sample_bytes])?;
+    if sample_bytes < run.plain.len() && cost * 2 <= sample.len() * (run.plain.len() / sample_bytes) {
+        return Ok(None);
+    }
+    let (encoding, encoded) = compressor.compress(&run.plain)?;
+    Ok((encoded.len() <= cost).then_some((encoding, encoded)))
+}
+
+fn garbled(what: &str) -> Error {
+    Error::System(format!("{what}; nothing was committed; test this machine's memory"))
 }
 
 async fn verify_and_put(
     repository: &Repository,
     progress: &dyn Progress,
-    (contents, bytes): Finished,
+    Finished { contents, bytes, deltas }: Finished,
 ) -> Result<PackContents> {
     let bytes = Bytes::from(bytes);
     let (keys, id, info) = (repository.keys.clone(), repository.id(), contents.info);
     let written = bytes.clone();
-    let verified = repository
-        .cpu
-        .run(move || pack::verify(Sealer { repository: id, keys: &keys }, info.kind, info.id, &written))
-        .await;
+    let work = move || {
+        let mut deltas = deltas.into_iter();
+        let delta = |number, _: &BlobEntry, encoded: &[u8]| match deltas.next() {
+            Some(expected) if expected == (number, *blake3::hash(encoded).as_bytes()) => Ok(()),
+            _ => Err("it is not the delta that was made".to_owned()),
+        };
+        pack::verify(Sealer { repository: id, keys: &keys }, (info.kind, info.id), &written, delta)
+    };
+    let verified = repository.cpu.run(work).await;
     if verified.as_ref().ok() != Some(&contents) {
         let why = verified.err().map_or_else(|| "it holds something else".to_owned(), |error| error.to_string());
-        return Err(Error::System(format!(
-            "a pack did not read back from memory as it was written ({why}); nothing was committed; test this machine's memory"
-        )));
+        return Err(garbled(&format!("a pack did not read back from memory as it was written ({why})")));
     }
     let bytes_n = bytes.len() as u64;
-    repository.store.create_content_addressed(&names::pack(info.kind, info.id), bytes).await?;
+    repository.store.create_content_addressed(&names::pack(info.kind, info.id), bytes.clone()).await?;
+    if let Some(cache) = &repository.cache {
+        // The pack is stored. Without it in the cache the next backup makes no deltas against it, and says so.
+        let _ = cache.keep(info.id, bytes).await;
+    }
     progress.event(Event::Stored { bytes: bytes_n });
     Ok(contents)
 }
@@ -274,7 +381,6 @@ impl<'a> Fragments<'a> {
 mod tests {
     use super::*;
     use crate::edges::store::Store;
-    use crate::format::contents::ChunkEntry;
     use crate::state::repository::{CreateOptions, Credential};
 
     #[tokio::test(flavor = "multi_thread")]
@@ -287,12 +393,13 @@ mod tests {
         let job = |chunk| {
             let open = None;
             let job = PackJob { repository: repository.clone(), kind: PackKind::Data, level: 3, open, at_end: true };
-            let (_, mut full) = job.run(vec![Run { plain: plain.clone(), chunks: vec![chunk] }]).expect("packs");
+            let run = Run { plain: plain.clone(), chunks: vec![chunk], bases: None };
+            let (_, mut full) = job.run(vec![run]).expect("packs");
             full.remove(0)
         };
         // A bit that flips after sealing, and a chunk that changed between hashing and compressing.
         let mut flipped = job(chunk);
-        flipped.1[100] ^= 1;
+        flipped.bytes[100] ^= 1;
         let renamed = job(ChunkEntry { id: repository.keys.chunk_id(b"another"), ..chunk });
         for garbled in [flipped, renamed] {
             let error = verify_and_put(&repository, &(), garbled).await.expect_err("is found");

@@ -4,6 +4,7 @@
 use crate::crafts::chunker::ChunkerParams;
 use crate::crafts::crypto::keys::{Keys, Secret, Secrets};
 use crate::crafts::crypto::slot::{Argon2Params, SlotKeys};
+use crate::edges::cache::PackCache;
 use crate::edges::cpu::Cpu;
 use crate::edges::store::{Created, Store};
 use crate::edges::system::{now_ms, random};
@@ -110,6 +111,7 @@ pub struct Repository {
     pub(crate) store: Store,
     pub(crate) keys: Arc<Keys>,
     pub(crate) cpu: Cpu,
+    pub(crate) cache: Option<PackCache>,
     id: RepositoryId,
     config: Arc<ConfigRecord>,
 }
@@ -136,7 +138,7 @@ impl Repository {
         let keys = Keys::derive(secrets).expect("there is an epoch");
         let id = RepositoryId(random()?);
         let config_bytes = record::seal(Sealer { repository: id, keys: &keys }, names::CONFIG, random()?, &config)?;
-        let repository = Repository { store, keys: Arc::new(keys), cpu, id, config: Arc::new(config) };
+        let repository = Repository { store, keys: Arc::new(keys), cpu, cache: None, id, config: Arc::new(config) };
 
         // The slot first: a config makes a repository, and one that nobody can open would be in the way.
         let label = SlotLabel { label: options.label, created_ms: now_ms(), host: options.host };
@@ -164,7 +166,13 @@ impl Repository {
         let sealer = Sealer { repository: header.repository, keys: &keys };
         let config: ConfigRecord = record::open(sealer, names::CONFIG, &config_bytes)?;
         let id = header.repository;
-        Ok(Repository { store, keys: Arc::new(keys), cpu, id, config: Arc::new(config) })
+        Ok(Repository { store, keys: Arc::new(keys), cpu, cache: None, id, config: Arc::new(config) })
+    }
+
+    /// Returns the repository with a local cache of packs: what it writes is kept there too, for the deltas of later backups.
+    /// A store on the local disk needs none.
+    pub fn with_cache(self, cache: PackCache) -> Repository {
+        Repository { cache: Some(cache), ..self }
     }
 
     /// Returns the repository's id.

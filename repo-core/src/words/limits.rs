@@ -18,6 +18,24 @@ pub const BLOB_CHUNKS_MAX: usize = 4096;
 pub const BLOB_BASES_MAX: usize = 64;
 /// Length of the chain of blobs that must be decoded to decode one, at most (0 = stored whole).
 pub const DELTA_DEPTH_MAX: u8 = 8;
+/// Generation of a blob, at most: a chunk that would be beyond it is stored whole again.
+pub const DELTA_GENERATION_MAX: u32 = 65_535;
+/// Plaintext of one delta, at most, in bytes; a single larger chunk makes a delta alone.
+pub const DELTA_PLAIN_BYTES_TARGET: usize = 768 * KIB;
+/// New chunks in a row whose older selves are guessed by their place alone, at most.
+pub const DELTA_GUESSES_MAX: usize = 64;
+/// Plaintext of blobs that a backup keeps for the bases of later deltas, at most.
+pub const DELTA_BASES_CACHED_BYTES_MAX: usize = 48 * MIB;
+/// A delta must save this part of its plaintext, at least, compared with compressing it alone: 1 in so many bytes.
+pub const DELTA_GAIN_SHARE_MIN: usize = 1024;
+/// What is compressed alone to guess whether a delta is worth it, in bytes.
+pub const DELTA_SAMPLE_BYTES: usize = 16 * KIB;
+/// What serves of each of the two chunks beside an older self, at most, in bytes.
+pub const DELTA_CONTEXT_BYTES: u32 = 64 * KIB as u32;
+/// Prefix of one delta, at most, in bytes, unless the older self of a single larger chunk makes it longer.
+pub const DELTA_PREFIX_BYTES_TARGET: usize = 2 * MIB;
+/// Prefix of one delta that a reader accepts, at most, in bytes.
+pub const DELTA_PREFIX_BYTES_MAX: usize = 2 * CHUNK_BYTES_MAX;
 
 /// Largest chunk that a chunker's parameters may allow, in bytes.
 pub const CHUNK_BYTES_MAX: usize = 16 * MIB;
@@ -63,7 +81,7 @@ pub const LABEL_BYTES_MAX: usize = 1024;
 /// Bytes of one window: what goes to the processor in one piece.
 pub const WINDOW_BYTES: usize = 4 * MIB;
 /// Windows that wait between two stages of a backup, at most.
-pub const WINDOWS_QUEUED_MAX: usize = 1;
+pub const WINDOWS_QUEUED_MAX: usize = 2;
 /// Blobs that are compressed side by side in one window, at most.
 pub const BLOBS_PER_WINDOW: usize = 8;
 /// Packs on their way to the store at once, at most, for each kind of pack.
@@ -71,10 +89,13 @@ pub const UPLOADS_MAX: usize = 2;
 /// Index fragments, small objects or pack trailers on their way from the store at once, at most.
 pub const READS_MAX: usize = 16;
 /// Memory of a backup without the index, at most, with chunks of at most 256 KiB: windows (one being filled a stream, and
-/// those queued, cut, hashed, looked up), blobs (gathered, queued, compressed) and packs (open, verified, on their way; of
-/// both kinds).
-pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 7) * (WINDOW_BYTES + 256 * KIB)
-    + 4 * BLOBS_PER_WINDOW * MIB
+/// those queued, cut, hashed, looked up), blobs (gathered, queued, compressed, and with them their bases), blobs kept for
+/// the bases of later ones, and packs (open, verified, on their way; of both kinds). With deltas, besides the index, 16 bytes
+/// a chunk of the parent's stream, and 28 more once a place had to be searched for.
+pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 5 + 2 * WINDOWS_QUEUED_MAX) * (WINDOW_BYTES + 256 * KIB)
+    + (3 + 2 * WINDOWS_QUEUED_MAX) * BLOBS_PER_WINDOW * MIB
+    + (1 + WINDOWS_QUEUED_MAX) * BLOBS_PER_WINDOW * DELTA_PREFIX_BYTES_TARGET
+    + DELTA_BASES_CACHED_BYTES_MAX
     + (2 + UPLOADS_MAX) * (DATA_PACK_BYTES_TARGET + META_PACK_BYTES_TARGET);
 
 /// Plaintext of all blobs that one window of a restore decodes, at most, unless one blob alone is larger.
@@ -85,8 +106,18 @@ pub const RESTORE_WINDOWS_AHEAD: usize = 2;
 pub const COALESCE_GAP_BYTES: u64 = 128 * KIB as u64;
 /// One ranged read of a restore, at most, in bytes, unless one blob alone is larger.
 pub const COALESCED_BYTES_MAX: u64 = 8 * MIB as u64;
-/// Memory of a restore without the index, at most: sealed and plain bytes of every window under way.
-pub const RESTORE_BYTES_MAX: usize = (RESTORE_WINDOWS_AHEAD + 2) * 3 * RESTORE_WINDOW_BYTES;
+/// Windows of a restore that are planned ahead, at most, so that it is known which bases later ones need.
+pub const RESTORE_WINDOWS_PLANNED: usize = 16;
+/// Plaintext of bases that a restore holds for later windows, at most.
+pub const RESTORE_HELD_BYTES_MAX: usize = 64 * MIB;
+/// Memory of a restore without the index, at most: sealed and plain bytes of every window under way, bases that are held, and
+/// entries of deltas.
+pub const RESTORE_BYTES_MAX: usize =
+    (RESTORE_WINDOWS_AHEAD + 2) * 3 * RESTORE_WINDOW_BYTES + RESTORE_HELD_BYTES_MAX + DELTA_ENTRIES_CACHED_MAX * 80;
+/// Chunks and bases in the entries of deltas that a reader keeps, at most.
+pub const DELTA_ENTRIES_CACHED_MAX: usize = 512 * KIB;
+/// Plaintext that must be decoded to decode one delta, at most; a writer keeps to a quarter.
+pub const DELTA_CHAIN_BYTES_MAX: usize = 256 * MIB;
 
 /// Memory that a key slot's Argon2id may ask for, at most, in KiB.
 pub const ARGON2_MEMORY_KIB_MAX: u32 = 4 * MIB as u32;

@@ -68,6 +68,11 @@ fn replay_fragment() {
 }
 
 #[test]
+fn replay_sketch() {
+    replay("sketch");
+}
+
+#[test]
 fn replay_header() {
     replay("header");
 }

@@ -1,15 +1,15 @@
 //! The stored bytes of every object, with fixed keys, salts and contents. A difference is a change of the format:
 //! `repo-core/FORMAT.md` says what that takes. `DEDUMP_BLESS=1` writes the files anew.
 
-use dedump_core::internals::compress::{Compressor, Encoding};
+use dedump_core::internals::compress::{Compressor, Decompressor, DeltaCompressor, Encoding};
 use dedump_core::internals::config::ConfigRecord;
-use dedump_core::internals::contents::{BaseEntry, BlobEntry, ChunkEntry};
+use dedump_core::internals::contents::{BaseEntry, BlobEntry, ChunkEntry, NO_LIKE};
 use dedump_core::internals::decision::{FenceRecord, MergeRecord, TombstoneRecord};
 use dedump_core::internals::fragment;
 use dedump_core::internals::keys::{Keys, Secret, Secrets};
 use dedump_core::internals::names::{FragmentName, PackKind};
 use dedump_core::internals::node::{ChildEntry, LeafEntry, Node};
-use dedump_core::internals::pack::{self, EncodedBlob, PackContents, PackInfo, PackWriter};
+use dedump_core::internals::pack::{self, Delta, EncodedBlob, PackContents, PackInfo, PackWriter};
 use dedump_core::internals::record::{self, Record, Sealer};
 use dedump_core::internals::session::SessionRecord;
 use dedump_core::internals::slot::{self, SlotKind, SlotLabel};
@@ -97,6 +97,13 @@ fn snapshot_bytes() {
         bytes_new: 200_000,
         nodes_new_n: 1,
         bytes_added: 70_000,
+        bytes_added_meta: 2_000,
+        bytes_stored_whole: 40_000,
+        chunks_delta_n: 2,
+        bytes_delta: 150_000,
+        bytes_stored_delta: 20_000,
+        bytes_read_back: 160_000,
+        depths: vec![1, 2],
     };
     let snapshot = SnapshotRecord {
         started_ms: 1_767_225_600_000,
@@ -175,15 +182,54 @@ fn pack_bytes() {
         // A zstd frame is whatever the library makes of it: the golden one is fixed here, so that only the format is.
         let frame = include_bytes!("../../../repo-core/golden/frame.zst").to_vec();
         let (encoding, encoded) = (Encoding::Zstd, frame);
-        writer.push(EncodedBlob { encoding, encoded, plain_bytes: 3000, chunks: vec![entry(first)] });
+        writer.push(EncodedBlob { encoding, encoded, plain_bytes: 3000, chunks: vec![entry(first)], delta: None });
         let both = [second, third].concat();
         let plain_bytes = both.len() as u32;
         let chunks = vec![entry(second), entry(third)];
-        writer.push(EncodedBlob { encoding: Encoding::Stored, encoded: both, plain_bytes, chunks });
+        writer.push(EncodedBlob { encoding: Encoding::Stored, encoded: both, plain_bytes, chunks, delta: None });
+        if kind == PackKind::Data {
+            let frame = include_bytes!("../../../repo-core/golden/frame-delta.zst").to_vec();
+            let bases = vec![
+                BaseEntry { id: entry(first).id, start: 1000, plain_bytes: 2000 },
+                BaseEntry { id: entry(second).id, start: 0, plain_bytes: second.len() as u32 },
+            ];
+            let delta = Delta { depth: 1, generation: 1, bases, likes: vec![0, NO_LIKE] };
+            let chunks = vec![entry(&delta_plain()[..2000]), entry(&delta_plain()[2000..])];
+            let (encoding, plain_bytes) = (Encoding::ZstdPrefix, delta_plain().len() as u32);
+            writer.push(EncodedBlob { encoding, encoded: frame, plain_bytes, chunks, delta: Some(delta) });
+        }
         let (contents, bytes) = writer.finish();
         golden(file, &bytes);
-        assert_eq!(pack::verify(sealer, kind, contents.info.id, &bytes).expect("verifies"), contents);
+        let delta = |number, _: &BlobEntry, encoded: &[u8]| {
+            assert_eq!((number, encoded), (2, &include_bytes!("../../../repo-core/golden/frame-delta.zst")[..]));
+            Ok(())
+        };
+        assert_eq!(pack::verify(sealer, (kind, contents.info.id), &bytes, delta).expect("verifies"), contents);
     }
+}
+
+/// What the golden delta stands for, and the prefix that it refers to.
+fn delta_plain() -> Vec<u8> {
+    [&[b'a'; 2000], &b"second chunk, and a third"[..]].concat()
+}
+
+fn delta_prefix() -> Vec<u8> {
+    [&chunks()[0][1000..], chunks()[1]].concat()
+}
+
+#[test]
+fn the_golden_delta_is_what_zstd_still_reads() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../repo-core/golden/frame-delta.zst");
+    let (plain, prefix) = (delta_plain(), delta_prefix());
+    if std::env::var_os("DEDUMP_BLESS").is_some() {
+        let frame = DeltaCompressor::new(3).expect("set up").compress(&plain, &prefix).expect("compresses");
+        std::fs::write(&path, frame).expect("the golden file can be written");
+    }
+    let frame = std::fs::read(path).expect("the golden file is there");
+    let mut inflater = Decompressor::new().expect("set up");
+    let back = inflater.decompress(Encoding::ZstdPrefix, &frame, &prefix, plain.len());
+    assert_eq!(back.expect("inflates"), plain);
+    assert!(frame.len() < 40, "{} bytes: the prefix is not used", frame.len());
 }
 
 #[test]
@@ -194,8 +240,8 @@ fn the_golden_frame_is_what_zstd_still_reads() {
         std::fs::write(&path, frame).expect("the golden file can be written");
     }
     let frame = std::fs::read(path).expect("the golden file is there");
-    let mut inflater = dedump_core::internals::compress::Decompressor::new().expect("set up");
-    assert_eq!(inflater.decompress(Encoding::Zstd, &frame, 3000).expect("inflates"), chunks()[0]);
+    let mut inflater = Decompressor::new().expect("set up");
+    assert_eq!(inflater.decompress(Encoding::Zstd, &frame, b"", 3000).expect("inflates"), chunks()[0]);
 }
 
 #[test]
@@ -211,8 +257,8 @@ fn fragment_bytes() {
         generation: 0,
         chunks: vec![chunk(1, 1000), chunk(2, 2000)],
         bases: vec![],
+        likes: vec![],
     };
-    // A delta: version 1 has its place for it from the start.
     let delta = BlobEntry {
         sealed_bytes: 100,
         plain_bytes: 3000,
@@ -221,6 +267,7 @@ fn fragment_bytes() {
         generation: 3,
         chunks: vec![chunk(3, 3000)],
         bases: vec![BaseEntry { id: ChunkId([1; 32]), start: 16, plain_bytes: 900 }],
+        likes: vec![0],
     };
     let pack = |kind, id: u8, blobs| PackContents {
         info: PackInfo { id: PackId([id; 32]), kind, bytes: 2048, epoch: 1, salt: [id; 32] },

@@ -1,11 +1,13 @@
 //! The snapshots: every manifest is walked down to its chunks, and no node is opened twice.
 
-use super::packs::DamagedChunks;
+use super::packs::{Cause, DamagedChunks};
 use super::{FindingKind, Findings};
+use crate::format::contents::BaseEntry;
 use crate::format::names::{self, FragmentName};
 use crate::format::node::{ChildEntry, LeafEntry, Node};
+use crate::state::chains;
 use crate::state::fetch::Fetcher;
-use crate::state::index::Index;
+use crate::state::index::{BlobKey, Found, Index};
 use crate::state::manifest::read_node;
 use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
@@ -26,10 +28,9 @@ pub(super) struct Walk<'a> {
     /// What is wrong below a node that was opened; nothing for most.
     nodes: HashMap<ChunkId, Vec<Cause>>,
     chunks: HashSet<ChunkId>,
+    /// What is wrong with the chain of a delta that was looked at; nothing for most.
+    chains: HashMap<BlobKey, Vec<Cause>>,
 }
-
-/// A finding, by which it is known.
-type Cause = (FindingKind, String);
 
 /// Below one node, causes beyond so many are not told apart: the snapshot is hurt, and the findings have them all.
 const CAUSES_MAX: usize = 100;
@@ -51,6 +52,7 @@ impl<'a> Walk<'a> {
             findings,
             nodes: HashMap::new(),
             chunks: HashSet::new(),
+            chains: HashMap::new(),
         }
     }
 
@@ -86,8 +88,8 @@ impl<'a> Walk<'a> {
             return Ok(causes.clone());
         }
         let node = read_node(self.fetcher, &child, level).await;
-        if let Ok((pack, _)) = self.fetcher.locate(&child.id, "node").await {
-            self.note_place(pack);
+        if let Ok(found) = self.fetcher.locate(&child.id, "node").await {
+            self.note_place(found.info.id);
         }
         let mut causes = match node {
             Ok(Node::Leaf { entries, .. }) => self.leaf(&entries).await?,
@@ -111,15 +113,19 @@ impl<'a> Walk<'a> {
         let mut causes = Vec::new();
         for entry in entries {
             self.chunks.insert(entry.id);
-            if let Some(pack) = self.damaged.get(&entry.id) {
-                causes.push((FindingKind::PackDamaged, pack.clone()));
+            if let Some(cause) = self.damaged.get(&entry.id) {
+                causes.push(cause.clone());
                 continue;
             }
             match self.fetcher.locate(&entry.id, "chunk").await {
-                Ok((pack, location)) if location.plain_bytes == entry.plain_bytes => self.note_place(pack),
-                Ok((_, location)) => {
+                Ok(found) if found.location.plain_bytes == entry.plain_bytes => {
+                    self.note_place(found.info.id);
+                    causes.extend(self.chain(&found).await?);
+                }
+                Ok(found) => {
                     let object = format!("chunk {}", entry.id.short());
-                    let why = format!("it has {} bytes, and {} in a manifest", location.plain_bytes, entry.plain_bytes);
+                    let bytes = found.location.plain_bytes;
+                    let why = format!("it has {bytes} bytes, and {} in a manifest", entry.plain_bytes);
                     causes.push(self.blame(&entry.id, "chunk", Error::damaged(object, why))?);
                 }
                 Err(error) => causes.push(self.blame(&entry.id, "chunk", error)?),
@@ -128,13 +134,59 @@ impl<'a> Walk<'a> {
         Ok(causes)
     }
 
+    /// Returns what is wrong with the chain of a chunk's blob. The recursion is as deep as the chain: every base must be
+    /// shallower than what it serves.
+    async fn chain(&mut self, found: &Found) -> Result<Vec<Cause>> {
+        if found.location.place.depth == 0 {
+            return Ok(Vec::new());
+        }
+        if let Some(causes) = self.chains.get(&found.blob_key()) {
+            return Ok(causes.clone());
+        }
+        let mut causes = Vec::new();
+        match chains::base_entries(self.fetcher, found).await {
+            Ok(bases) => {
+                for base in bases {
+                    causes.extend(self.base(found, base).await?);
+                }
+            }
+            Err(failure) => causes.push(self.chain_finding(found, failure.error)?),
+        }
+        causes.sort();
+        causes.dedup();
+        causes.truncate(CAUSES_MAX);
+        self.chains.insert(found.blob_key(), causes.clone());
+        Ok(causes)
+    }
+
+    async fn base(&mut self, found: &Found, base: BaseEntry) -> Result<Vec<Cause>> {
+        if let Some(cause) = self.damaged.get(&base.id) {
+            return Ok(vec![cause.clone()]);
+        }
+        let place = match self.fetcher.locate(&base.id, "chunk").await {
+            Ok(place) => place,
+            Err(error) => return Ok(vec![self.blame(&base.id, "chunk", error)?]),
+        };
+        self.note_place(place.info.id);
+        match chains::check_base(found, &base, &place) {
+            Ok(()) => Box::pin(self.chain(&place)).await,
+            Err(failure) => Ok(vec![self.chain_finding(found, failure.error)?]),
+        }
+    }
+
+    fn chain_finding(&mut self, found: &Found, error: Error) -> Result<Cause> {
+        let object = found.blob_name();
+        self.findings.add_error(FindingKind::ChainDamaged, &object, error)?;
+        Ok((FindingKind::ChainDamaged, object))
+    }
+
     /// Makes a finding of an error about a chunk or node; what is lost with its pack is the pack's finding.
     fn blame(&mut self, id: &ChunkId, what: &str, error: Error) -> Result<Cause> {
         let is_missing = matches!(error, Error::Missing { .. });
         let lost = self.lost.locate(id).map(|location| *self.lost.pack(location.pack));
         let (kind, object) = match (lost, self.damaged.get(id), what) {
             (Some(info), _, _) if is_missing => (FindingKind::PackMissing, names::pack(info.kind, info.id)),
-            (_, Some(pack), _) => (FindingKind::PackDamaged, pack.clone()),
+            (_, Some(cause), _) => cause.clone(),
             (_, _, "node") if is_missing => (FindingKind::NodeMissing, format!("node {}", id.short())),
             (_, _, "node") => (FindingKind::NodeDamaged, format!("node {}", id.short())),
             _ if is_missing => (FindingKind::ChunkMissing, format!("chunk {}", id.short())),

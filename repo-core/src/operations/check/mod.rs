@@ -1,8 +1,10 @@
 //! Looks for damage: reads what others rely on, names what does not hold, and which snapshots it hurts. Changes nothing.
 //!
 //! Structure: every small object's seal and record, every snapshot's manifest down to its chunks, every chunk's place in
-//! a pack that is there and has its length. With data: every blob of the chosen packs, opened, inflated and hashed.
+//! a pack that is there and has its length, and likewise the bases of every delta. With data: every blob of the chosen
+//! packs, opened, inflated and hashed, deltas with all that their chains need.
 
+mod deltas;
 mod manifests;
 mod objects;
 mod packs;
@@ -70,6 +72,8 @@ pub enum FindingKind {
     ChunkMissing,
     /// A chunk is not what it was.
     ChunkDamaged,
+    /// A blob was compressed against others, and what it says of them can't be, or it does not decode.
+    ChainDamaged,
 }
 
 impl FindingKind {
@@ -89,6 +93,7 @@ impl FindingKind {
             FindingKind::NodeDamaged => "node-damaged",
             FindingKind::ChunkMissing => "chunk-missing",
             FindingKind::ChunkDamaged => "chunk-damaged",
+            FindingKind::ChainDamaged => "chain-damaged",
         }
     }
 
@@ -115,6 +120,9 @@ impl FindingKind {
             }
             FindingKind::ChunkMissing => "back up again, which stores anew what the source still has",
             FindingKind::ChunkDamaged => "run check with all data, which names the pack",
+            FindingKind::ChainDamaged => {
+                "put a copy of the pack back; or move it away and back up again, which stores anew what the source still has"
+            }
         }
     }
 }

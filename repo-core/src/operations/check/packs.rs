@@ -3,21 +3,27 @@
 use super::{CheckReport, FindingKind, Findings, ReadData};
 use crate::crafts::compress::Decompressor;
 use crate::edges::progress::{Event, Progress};
+use crate::format::contents::BlobEntry;
 use crate::format::names::{self, PackKind};
-use crate::format::pack::{self, PackInfo, PackOpener};
+use crate::format::node::LeafEntry;
+use crate::format::pack::{self, BlobPlace, PackContents, PackOpener};
 use crate::format::record::Sealer;
+use crate::state::assembly::Wanted;
 use crate::state::fetch::Fetcher;
-use crate::state::index::{Index, Location, PacksListed};
+use crate::state::index::{Found, Index, Location, PacksListed};
 use crate::state::repository::Repository;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, PackId};
 use crate::words::limits::{CHECK_PACKS_MAX, PACK_BYTES_MAX};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// Chunks and nodes that are damaged where the index finds them, with the pack.
-pub(super) type DamagedChunks = HashMap<ChunkId, String>;
+/// A finding, by which it is known.
+pub(super) type Cause = (FindingKind, String);
+
+/// Chunks and nodes that are damaged where the index finds them, with what is to blame.
+pub(super) type DamagedChunks = HashMap<ChunkId, Cause>;
 
 pub(super) fn check_choice(choice: ReadData) -> Result<()> {
     let why = match choice {
@@ -58,7 +64,7 @@ pub(super) async fn check(
     let chosen: Vec<_> = packs.sorted().into_iter().filter(|(_, id, _)| is_chosen(choice, id)).collect();
     let bytes = chosen.iter().map(|(_, _, bytes)| bytes).sum();
     progress.event(Event::Planned { objects_n: chosen.len() as u64, bytes });
-    let (mut damaged, mut damaged_packs) = (DamagedChunks::new(), Vec::new());
+    let (mut damaged, mut damaged_packs, mut delta_packs) = (DamagedChunks::new(), HashSet::new(), Vec::new());
     let mut reads = stream::iter(chosen)
         .map(|(kind, id, bytes)| async move { Ok::<_, Error>((kind, id, bytes, read(fetcher, kind, id).await?)) })
         .buffered(CHECK_PACKS_MAX);
@@ -66,29 +72,48 @@ pub(super) async fn check(
         progress.event(Event::Done { bytes });
         report.packs_read_n += 1;
         report.bytes_read += bytes;
-        let Err((error, chunks)) = outcome else { continue };
-        let name = names::pack(kind, id);
-        findings.add_error(FindingKind::PackDamaged, &name, error)?;
-        damaged_packs.push(id);
-        damaged.extend(chunks.into_iter().map(|chunk| (chunk, name.clone())));
+        match outcome {
+            Ok(has_deltas) => delta_packs.extend(has_deltas.then_some(id)),
+            Err((error, chunks)) => {
+                let name = names::pack(kind, id);
+                findings.add_error(FindingKind::PackDamaged, &name, error)?;
+                damaged_packs.insert(id);
+                damaged.extend(chunks.into_iter().map(|chunk| (chunk, (FindingKind::PackDamaged, name.clone()))));
+            }
+        }
     }
+    drop(reads);
+    let deltas = deltas_of(fetcher, &delta_packs);
     // A chunk that also lies in a pack that is whole is read from there, and so not hurt.
     fetcher.avoid_all(damaged_packs.iter().copied()).await?;
-    damaged.retain(|chunk, _| {
+    damaged.extend(super::deltas::check(fetcher, deltas, &damaged_packs, (findings, report)).await?);
+    damaged.retain(|chunk, (kind, _)| {
         let place = |index: &Index| index.locate(chunk).map(|place| index.pack(place.pack).id);
-        fetcher.with_index(place).is_none_or(|pack| damaged_packs.contains(&pack))
+        *kind != FindingKind::PackDamaged
+            || fetcher.with_index(place).is_none_or(|pack| damaged_packs.contains(&pack) || delta_packs.contains(&pack))
     });
     Ok(damaged)
 }
 
-type Outcome = Result<(), (Error, Vec<ChunkId>)>;
+/// Returns the deltas in these packs, each as its chunks.
+fn deltas_of(fetcher: &Fetcher, packs: &[PackId]) -> Vec<Vec<Wanted>> {
+    let deltas = |index: &Index| {
+        let blobs = packs.iter().filter_map(|id| index.pack_number(id)).flat_map(|number| index.blobs_of(number));
+        let wanted = |(id, found): (ChunkId, Found)| (LeafEntry { id, plain_bytes: found.location.plain_bytes }, found);
+        let blobs = blobs.map(|blob| blob.into_iter().map(wanted).collect::<Vec<_>>());
+        blobs.filter(|blob| blob.first().is_some_and(|(_, found)| found.location.place.depth > 0)).collect()
+    };
+    fetcher.with_index(deltas)
+}
+
+/// Whether the pack has deltas; or what is wrong with it, and the chunks that are hurt.
+type Outcome = Result<bool, (Error, Vec<ChunkId>)>;
 
 /// Reads and verifies one pack. Where it is damaged, finds out which chunks are.
 async fn read(fetcher: &Fetcher, kind: PackKind, id: PackId) -> Result<Outcome> {
     let repository = fetcher.repository();
     let name = names::pack(kind, id);
-    let indexed =
-        fetcher.with_index(|index| index.pack_number(&id).map(|number| (*index.pack(number), index.blobs_of(number))));
+    let indexed = fetcher.with_index(|index| index.pack_number(&id).map(|number| index.blobs_of(number)));
     let bytes = match repository.store.get(&name, PACK_BYTES_MAX).await {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
@@ -102,52 +127,61 @@ async fn read(fetcher: &Fetcher, kind: PackKind, id: PackId) -> Result<Outcome> 
     Ok(repository.cpu.run(move || verify(&inner, (kind, id), &bytes, indexed)).await)
 }
 
-type Indexed = Option<(PackInfo, Vec<Vec<(ChunkId, Location)>>)>;
+/// The blobs of a pack with their chunks, if the index knows it.
+type Indexed = Option<Vec<Vec<(ChunkId, Found)>>>;
 
 fn chunks_of(indexed: Indexed) -> Vec<ChunkId> {
-    indexed.into_iter().flat_map(|(_, blobs)| blobs).flatten().map(|(id, _)| id).collect()
+    indexed.into_iter().flatten().flatten().map(|(id, _)| id).collect()
 }
 
 fn verify(repository: &Repository, (kind, id): (PackKind, PackId), bytes: &Bytes, indexed: Indexed) -> Outcome {
     let sealer = Sealer { repository: repository.id(), keys: &repository.keys };
-    let error = match pack::verify(sealer, kind, id, bytes) {
-        Ok(contents) => {
-            // The index must say of the pack what the pack says of itself.
-            let ids = contents.blobs.iter().flat_map(|blob| &blob.chunks).map(|chunk| chunk.id);
-            match &indexed {
-                Some((_, blobs)) if !ids.eq(blobs.iter().flatten().map(|(id, _)| *id)) => {
-                    Error::damaged(names::pack(kind, id), "the index says that it holds something else")
-                }
-                _ => return Ok(()),
-            }
+    let mut has_deltas = false;
+    // Their seals hold; whether they decode is checked later, with what they need.
+    let delta = |_, _: &BlobEntry, _: &[u8]| {
+        has_deltas = true;
+        Ok(())
+    };
+    let error = match pack::verify(sealer, (kind, id), bytes, delta) {
+        Ok(contents) if indexed.as_ref().is_none_or(|indexed| is_as_indexed(&contents, indexed)) => {
+            return Ok(has_deltas);
         }
+        Ok(_) => Error::damaged(names::pack(kind, id), "the index says that it holds something else"),
         Err(error) => error,
     };
-    let Some((info, blobs)) = indexed else { return Err((error, Vec::new())) };
-    let Ok(opener) = PackOpener::new(sealer, info) else { return Err((error, chunks_of(Some((info, blobs))))) };
-    let is_damaged = |blob: &Vec<(ChunkId, Location)>| !blob_is_whole(repository, &opener, kind, bytes, blob);
+    let Some(blobs) = indexed else { return Err((error, Vec::new())) };
+    let is_damaged = |blob: &Vec<(ChunkId, Found)>| !blob_is_whole(sealer, kind, bytes, blob);
     let damaged = blobs.into_iter().filter(is_damaged).flatten().map(|(id, _)| id).collect();
     Err((error, damaged))
 }
 
-fn blob_is_whole(
-    repository: &Repository,
-    opener: &PackOpener,
-    kind: PackKind,
-    bytes: &Bytes,
-    chunks: &[(ChunkId, Location)],
-) -> bool {
-    let Some((_, location)) = chunks.first() else { return true };
-    let range = location.range();
+/// Returns whether the index says of a pack what the pack says of itself.
+fn is_as_indexed(contents: &PackContents, indexed: &[Vec<(ChunkId, Found)>]) -> bool {
+    contents.blobs.len() == indexed.len()
+        && contents.blobs.iter().zip(indexed).all(|(blob, indexed)| {
+            let is_place = |location: &Location| {
+                location.place == BlobPlace::from(blob) && location.sealed_bytes == blob.sealed_bytes
+            };
+            blob.chunks.iter().map(|chunk| chunk.id).eq(indexed.iter().map(|(id, _)| *id))
+                && indexed.first().is_none_or(|(_, found)| is_place(&found.location))
+        })
+}
+
+/// Returns whether a blob is what it was; of a delta, whether its seal holds.
+fn blob_is_whole(sealer: Sealer<'_>, kind: PackKind, bytes: &Bytes, chunks: &[(ChunkId, Found)]) -> bool {
+    let Some((_, Found { info, location, .. })) = chunks.first() else { return true };
+    let Ok(opener) = PackOpener::new(sealer, *info) else { return false };
+    let (range, number) = (location.range(), location.blob as usize);
     let Some(sealed) = bytes.get(range.start as usize..range.end as usize) else { return false };
+    if location.place.depth > 0 {
+        return opener.open_seal(number, sealed).is_ok();
+    }
     let Ok(mut inflater) = Decompressor::new() else { return false };
-    let Ok(plain) = opener.open_blob(&mut inflater, location.blob as usize, &location.place, sealed) else {
-        return false;
-    };
-    chunks.iter().all(|(id, location)| {
+    let Ok(plain) = opener.open_blob(&mut inflater, (number, &location.place), b"", sealed) else { return false };
+    chunks.iter().all(|(id, Found { location, .. })| {
         let start = location.start as usize;
         plain
             .get(start..start + location.plain_bytes as usize)
-            .is_some_and(|chunk| kind.chunk_id(&repository.keys, chunk) == *id)
+            .is_some_and(|chunk| kind.chunk_id(sealer.keys, chunk) == *id)
     })
 }

@@ -1,37 +1,48 @@
-//! The data's path in a backup, from the engine's windows to stored packs. Five stages that run side by side in the
+//! The data's path in a backup, from the engine's windows to stored packs. Six stages that run side by side in the
 //! backup's own future, with bounded queues between them:
 //!
 //! ```text
-//! sink ─▶ cut ─▶ hash ─▶ look up ─▶ pack data ─▶ ┐
-//!                             └───▶ pack meta ─▶ ┴▶ fragments
+//! sink ─▶ cut ─▶ hash ─▶ look up ─▶ read bases ─▶ pack data ─▶ ┐
+//!                             └──────────────────▶ pack meta ─▶ ┴▶ fragments
 //! ```
 //!
-//! Cutting, hashing and packing go to the processor's pool in windows. Dropping the future drops every stage.
+//! Cutting, hashing, decoding and packing go to the processor's pool in windows. Dropping the future drops every stage.
 
-use crate::crafts::chunker::{Chunker, ChunkerParams};
+mod gather;
+mod look_up;
+
+use self::gather::NewRun;
+use self::look_up::LookUp;
+
+use crate::crafts::chunker::Chunker;
 use crate::edges::cpu;
 use crate::edges::progress::{Event, Progress};
 use crate::edges::source::{Piece, Window};
-use crate::format::contents::ChunkEntry;
 use crate::format::names::PackKind;
-use crate::format::node::LeafEntry;
 use crate::format::snapshot::StreamRecord;
-use crate::state::index::Index;
-use crate::state::manifest::{FinishedNode, ManifestBuilder};
-use crate::state::packer::{Fragments, Gatherer, Packer, Run};
+use crate::state::bases::{self, BaseReader};
+use crate::state::fetch::Fetcher;
+use crate::state::packer::{Fragments, Packer, Run, Stored};
 use crate::state::repository::Repository;
+use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, SessionId};
 use crate::words::limits::WINDOWS_QUEUED_MAX;
-use futures::future::try_join;
+use futures::future::{try_join, try_join3};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
 
 /// What the pipeline needs to know.
 pub(super) struct Plan<'a> {
     pub repository: &'a Repository,
+    /// Knows which chunks are there, and reads bases.
+    pub fetcher: &'a Fetcher,
+    /// The snapshot against which deltas are made, if they are.
+    pub parent: Option<&'a Snapshot>,
+    /// Whether chunks get sketches, so that deltas can be made against them later.
+    pub with_sketches: bool,
     pub progress: &'a dyn Progress,
     pub chunker: Arc<Chunker>,
     pub level: i32,
@@ -47,15 +58,21 @@ pub(super) struct Outcome {
     pub chunks_new_n: u64,
     pub bytes_new: u64,
     pub nodes_new_n: u64,
-    pub bytes_added: u64,
+    pub data: Stored,
+    pub meta: Stored,
+    pub fragment_bytes: u64,
     pub fragments_n: u32,
+    pub bytes_read_back: u64,
+    /// What went wrong and cost no more than room.
+    pub problems: Vec<String>,
 }
 
 /// Runs all stages until the sink is gone.
-pub(super) async fn run(plan: Plan<'_>, pieces: mpsc::Receiver<Piece>, index: Index) -> Result<Outcome> {
-    let Plan { repository, progress, level, session, .. } = plan;
+pub(super) async fn run(plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Result<Outcome> {
+    let Plan { repository, fetcher, progress, level, session, .. } = plan;
     let (cut_sender, cut) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (hashed_sender, hashed) = mpsc::channel(WINDOWS_QUEUED_MAX);
+    let (new_sender, new) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (data_sender, data) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (meta_sender, meta) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (stored_sender, stored) = mpsc::unbounded_channel();
@@ -64,16 +81,17 @@ pub(super) async fn run(plan: Plan<'_>, pieces: mpsc::Receiver<Piece>, index: In
         cut_stage(repository, progress, Arc::clone(&plan.chunker), pieces, cut_sender),
         hash_stage(repository, cut, hashed_sender),
     );
-    let look_up = LookUp::create(&plan, index, data_sender, meta_sender).run(hashed);
+    let middle =
+        try_join(LookUp::create(&plan, new_sender, meta_sender).run(hashed), bases_stage(fetcher, new, data_sender));
     let packer = |kind| Packer { repository, progress, kind, level };
-    let pack = try_join(
+    let back = try_join3(
         packer(PackKind::Data).run(data, stored_sender.clone()),
         packer(PackKind::Meta).run(meta, stored_sender),
+        Fragments::create(repository, session).run(stored),
     );
-    let back = try_join(pack, Fragments::create(repository, session).run(stored));
-    let (_, (outcome, ((data_bytes, meta_bytes), (fragments_n, fragment_bytes)))) =
-        try_join(front, try_join(look_up, back)).await?;
-    Ok(Outcome { bytes_added: data_bytes + meta_bytes + fragment_bytes, fragments_n, ..outcome })
+    let (_, (outcome, problems), (data, meta, (fragments_n, fragment_bytes))) = try_join3(front, middle, back).await?;
+    let problems = outcome.problems.into_iter().chain(problems).collect();
+    Ok(Outcome { data, meta, fragments_n, fragment_bytes, problems, ..outcome })
 }
 
 /// What travels between the stages: a stream begins, goes on, ends. Windows of several streams may alternate.
@@ -218,136 +236,24 @@ async fn hash(repository: &Repository, cut: Cut, mut hasher: Box<blake3::Hasher>
     repository.cpu.run(work).await
 }
 
-/// The stage that knows what is new: it alone touches the index, builds the manifests and gathers what is to be packed.
-struct LookUp<'a> {
-    progress: &'a dyn Progress,
-    repository: &'a Repository,
-    params: ChunkerParams,
-    bytes_done: &'a AtomicU64,
-    index: Index,
-    open: BTreeMap<usize, OpenStream<'a>>,
-    data: Outlet,
-    meta: Outlet,
-    streams: BTreeMap<usize, StreamRecord>,
-    outcome: Outcome,
-}
-
-struct OpenStream<'a> {
-    name: String,
-    manifest: ManifestBuilder<'a>,
-}
-
-/// Gathers what is new and hands it to a packer.
-struct Outlet {
-    gatherer: Gatherer,
+/// Reads the bases of new chunks back, and hands both on. Returns what could not be read.
+async fn bases_stage(
+    fetcher: &Fetcher,
+    mut batches: mpsc::Receiver<Vec<NewRun>>,
     sender: mpsc::Sender<Vec<Run>>,
-}
-
-impl Outlet {
-    async fn push(&mut self, chunk: ChunkEntry, plain: &[u8]) -> Result<()> {
-        match self.gatherer.push(chunk, plain) {
-            Some(batch) => self.sender.send(batch).await.map_err(gone),
-            None => Ok(()),
+) -> Result<Vec<String>> {
+    let mut reader = BaseReader::create(fetcher);
+    while let Some(batch) = batches.recv().await {
+        let mut choices = Vec::with_capacity(batch.len());
+        for run in &batch {
+            choices.push(bases::choose(fetcher, &run.likes).await.unwrap_or_else(|failure| {
+                reader.note(&failure);
+                None
+            }));
         }
+        let bases = reader.read(choices).await;
+        let runs = batch.into_iter().zip(bases).map(|(run, bases)| Run { plain: run.plain, chunks: run.chunks, bases });
+        sender.send(runs.collect()).await.map_err(gone)?;
     }
-
-    async fn finish(mut self) -> Result<()> {
-        let batch = self.gatherer.finish();
-        if batch.is_empty() { Ok(()) } else { self.sender.send(batch).await.map_err(gone) }
-    }
-}
-
-impl<'a> LookUp<'a> {
-    fn create(plan: &Plan<'a>, index: Index, data: mpsc::Sender<Vec<Run>>, meta: mpsc::Sender<Vec<Run>>) -> LookUp<'a> {
-        LookUp {
-            progress: plan.progress,
-            repository: plan.repository,
-            params: plan.chunker.params(),
-            bytes_done: plan.bytes_done,
-            index,
-            open: BTreeMap::new(),
-            data: Outlet { gatherer: Gatherer::default(), sender: data },
-            meta: Outlet { gatherer: Gatherer::default(), sender: meta },
-            streams: BTreeMap::new(),
-            outcome: Outcome::default(),
-        }
-    }
-
-    async fn run(mut self, mut steps: mpsc::Receiver<Step<Hashed>>) -> Result<Outcome> {
-        while let Some(step) = steps.recv().await {
-            match step {
-                Step::Begin { number, name } => {
-                    self.progress.event(Event::StreamBegun { name: name.clone(), bytes: None });
-                    let manifest = ManifestBuilder::create(&self.repository.keys);
-                    self.open.insert(number, OpenStream { name, manifest });
-                }
-                Step::Bytes { number, bytes } => self.window(number, bytes).await?,
-                Step::End { number, last, facts } => {
-                    let hash = last.stream_hash.expect("the hash stage ends the hash with the stream");
-                    self.window(number, last).await?;
-                    self.end(number, hash, facts).await?;
-                }
-            }
-        }
-        if let Some(stream) = self.open.values().next() {
-            return Err(Error::DumpFailed(format!(
-                "the dump ended in the middle of stream {:?}; nothing was stored",
-                stream.name
-            )));
-        }
-        self.data.finish().await?;
-        self.meta.finish().await?;
-        self.outcome.streams = self.streams.into_values().collect();
-        Ok(self.outcome)
-    }
-
-    async fn window(&mut self, number: usize, hashed: Hashed) -> Result<()> {
-        let stream = self.open.get_mut(&number).expect("a stream begins before it goes on");
-        let (mut finished, mut new_bytes) = (Vec::new(), 0);
-        for (id, plain) in hashed.ids.iter().zip(hashed.cut.chunks()) {
-            let plain_bytes = plain.len() as u32;
-            stream.manifest.push(LeafEntry { id: *id, plain_bytes }, &mut finished);
-            let chunk = ChunkEntry { id: *id, plain_bytes };
-            if self.index.announce(chunk) {
-                self.outcome.chunks_new_n += 1;
-                new_bytes += u64::from(plain_bytes);
-                self.data.push(chunk, plain).await?;
-            }
-        }
-        self.outcome.bytes_new += new_bytes;
-        let bytes = hashed.cut.bytes().len() as u64;
-        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
-        self.progress.event(Event::Looked { bytes, bytes_new: new_bytes });
-        self.nodes(finished).await
-    }
-
-    async fn nodes(&mut self, finished: Vec<FinishedNode>) -> Result<()> {
-        for FinishedNode { id, bytes } in finished {
-            let node = ChunkEntry { id, plain_bytes: bytes.len() as u32 };
-            if self.index.announce(node) {
-                self.outcome.nodes_new_n += 1;
-                self.meta.push(node, &bytes).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn end(&mut self, number: usize, hash: [u8; 32], facts: BTreeMap<String, String>) -> Result<()> {
-        let OpenStream { name, manifest } = self.open.remove(&number).expect("a stream begins before it ends");
-        let mut finished = Vec::new();
-        let root = manifest.finish(&mut finished);
-        self.nodes(finished).await?;
-        let record = StreamRecord {
-            name,
-            bytes: root.bytes,
-            chunks_n: root.chunks_n,
-            hash,
-            root: root.id,
-            root_level: root.level,
-            chunker: self.params,
-            facts,
-        };
-        self.streams.insert(number, record);
-        Ok(())
-    }
+    Ok(reader.into_problems())
 }

@@ -1,0 +1,378 @@
+//! Chooses the bases of deltas, and reads them back.
+//!
+//! **Skip-deltas.** A delta against yesterday's chunk, which is a delta itself, would make chains as long as the series. So
+//! a chunk's *generation* is 0 if it is stored whole, else that of its older self + 1, and generation *n* is compressed
+//! against the ancestor whose generation is *n* without its lowest set bit, or lower (the older self of the older self …,
+//! as the deltas' entries record it). The bases of *n* have fewer set bits than *n*, so a chain is no longer than
+//! log₂ of the number of snapshots, and never has to be cut by storing something whole again. The idea is that of skip lists
+//! (Pugh, 1990), as Subversion has used it for the revisions of a file. Chunks of one run may have older selves of several
+//! generations; the depth of what is taken is therefore held below the number of set bits too.
+
+use super::chains::{self, Blobs, Find, Job, PackFailure, Part};
+use super::fetch::{Fetcher, cut};
+use super::index::{BlobKey, ChunkNumber, Found};
+use super::parent::{Like, ParentChunk};
+use crate::crafts::crypto::keys::Keys;
+use crate::edges::cpu;
+use crate::format::contents::{BaseEntry, NO_LIKE};
+use crate::format::pack::Delta;
+use crate::format::record::Sealer;
+use crate::words::error::Error;
+use crate::words::id::ChunkId;
+use crate::words::limits::{
+    BLOB_BASES_MAX, DELTA_BASES_CACHED_BYTES_MAX, DELTA_CHAIN_BYTES_MAX, DELTA_CONTEXT_BYTES, DELTA_DEPTH_MAX,
+    DELTA_GENERATION_MAX, DELTA_PREFIX_BYTES_MAX, DELTA_PREFIX_BYTES_TARGET,
+};
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+/// Bases that were chosen for a run, and where they lie.
+pub struct Choice {
+    /// What the delta's entry will say.
+    pub delta: Delta,
+    /// The bases' chunks, in the order of `delta.bases`.
+    found: Vec<Found>,
+}
+
+/// What of a chunk in the parent's stream is wanted in the prefix.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// All of it, since it is some chunk's older self.
+    Like,
+    /// All of it, since what is before it and what is behind it is wanted.
+    Between,
+    /// Its end: what is behind it is wanted.
+    End,
+    /// Its beginning: what is before it is wanted.
+    Beginning,
+}
+
+/// A place in a parent's stream: the stream's number in this run, and the position.
+type Place = (usize, usize);
+
+/// Chooses bases for a run of new chunks by their older selves; `None` if there are none.
+///
+/// # Errors
+/// [`Error::Damaged`], [`Error::Missing`], [`Error::Store`]: an ancestor can't be found.
+pub async fn choose(fetcher: &Fetcher, likes: &[Option<Like>]) -> Result<Option<Choice>, PackFailure> {
+    let parents = parents(likes);
+    let place_of = |like: &Like| {
+        let parent = parents.iter().position(|parent| Arc::ptr_eq(parent, &like.chunks)).expect("all were collected");
+        (parent, like.position)
+    };
+    let places: Vec<Option<Place>> = likes.iter().map(|like| like.as_ref().map(place_of)).collect();
+    let number_at = |(parent, position): Place| parents[parent][position].number;
+    let newest = fetcher.with_index(|index| {
+        let generation = |place: Place| Some(index.find_numbered(number_at(place))?.location.place.generation);
+        places.iter().flatten().filter_map(|place| generation(*place)).max()
+    });
+    let Some(generation) = newest.map(|newest| u32::from(newest) + 1).filter(|new| *new <= DELTA_GENERATION_MAX) else {
+        return Ok(None);
+    };
+    let (mut bases, mut found, mut base_of) = (Vec::<BaseEntry>::new(), Vec::new(), HashMap::new());
+    let bytes_at = |place| fetcher.with_index(|index| index.chunk(number_at(place)).plain_bytes);
+    for (place, want) in wants(&places, &parents, bytes_at) {
+        let Some((id, base)) = ancestor(fetcher, number_at(place), generation).await? else { continue };
+        let number = bases.iter().position(|entry| entry.id == id).unwrap_or(bases.len());
+        if number == bases.len() {
+            bases.push(part(id, want, base.location.plain_bytes));
+            found.push(base);
+        } else {
+            // Two places with one ancestor: it serves once, whole.
+            bases[number] = part(id, Want::Between, base.location.plain_bytes);
+        }
+        if want == Want::Like {
+            base_of.insert(place, number as u16);
+        }
+    }
+    let prefix_bytes: usize = bases.iter().map(|base| base.plain_bytes as usize).sum();
+    if base_of.is_empty() || prefix_bytes > DELTA_PREFIX_BYTES_MAX {
+        return Ok(None);
+    }
+    let depth = 1 + found.iter().map(|base: &Found| base.location.place.depth).max().unwrap_or_default();
+    let likes = places.iter().map(|place| place.and_then(|place| base_of.get(&place).copied()).unwrap_or(NO_LIKE));
+    let likes = likes.collect();
+    Ok(Some(Choice { delta: Delta { depth, generation, bases, likes }, found }))
+}
+
+/// The streams that the run's older selves are in; mostly one.
+fn parents(likes: &[Option<Like>]) -> Vec<Arc<[ParentChunk]>> {
+    let mut parents: Vec<Arc<[ParentChunk]>> = Vec::new();
+    for like in likes.iter().flatten() {
+        if !parents.iter().any(|parent| Arc::ptr_eq(parent, &like.chunks)) {
+            parents.push(Arc::clone(&like.chunks));
+        }
+    }
+    parents
+}
+
+/// Returns what is wanted in the prefix, in the order of the parent's stream: every older self, and of the chunks beside
+/// them what is near, as long as there is room for it.
+fn wants(
+    places: &[Option<Place>],
+    parents: &[Arc<[ParentChunk]>],
+    bytes_at: impl Fn(Place) -> u32,
+) -> BTreeMap<Place, Want> {
+    let mut wants = BTreeMap::new();
+    let mut bytes = 0;
+    for place in places.iter().flatten() {
+        if wants.len() < BLOB_BASES_MAX && !wants.contains_key(place) {
+            bytes += bytes_at(*place) as usize;
+            wants.insert(*place, Want::Like);
+        }
+    }
+    for (parent, position) in places.iter().flatten().copied() {
+        let before = position.checked_sub(1).map(|before| ((parent, before), Want::End));
+        let after = (position + 1 < parents[parent].len()).then_some(((parent, position + 1), Want::Beginning));
+        for (place, want) in before.into_iter().chain(after) {
+            let want = match wants.get(&place) {
+                None => want,
+                Some(there) if *there == want || matches!(there, Want::Like | Want::Between) => continue,
+                Some(_) => Want::Between,
+            };
+            let more = (bytes_at(place) as usize).min(DELTA_CONTEXT_BYTES as usize);
+            if wants.len() < BLOB_BASES_MAX && bytes + more <= DELTA_PREFIX_BYTES_TARGET {
+                bytes += more;
+                wants.insert(place, want);
+            }
+        }
+    }
+    wants
+}
+
+/// Returns the part of an ancestor that stands for what is wanted of its descendant.
+fn part(id: ChunkId, want: Want, all: u32) -> BaseEntry {
+    let near = all.min(DELTA_CONTEXT_BYTES);
+    let (start, plain_bytes) = match want {
+        Want::Like | Want::Between => (0, all),
+        Want::End => (all - near, near),
+        Want::Beginning => (0, near),
+    };
+    BaseEntry { id, start, plain_bytes }
+}
+
+/// Returns the generation against which this one is compressed: the generation without the lowest digit that is not zero,
+/// counted down by one, in the number system of base 4.
+fn target(generation: u32) -> u32 {
+    let mut unit = 1;
+    while generation.is_multiple_of(unit * 4) {
+        unit *= 4;
+    }
+    generation - unit
+}
+
+/// Returns how deep a delta of this generation may be: as deep as the way from it down to 0 is long, within bounds.
+fn depth_max(generation: u32) -> u8 {
+    let digits = std::iter::successors(Some(generation), |rest| (*rest >= 4).then_some(rest / 4)).map(|rest| rest % 4);
+    let steps = u8::try_from(digits.sum::<u32>()).unwrap_or(u8::MAX);
+    steps.min((generation.ilog2() as u8 + 1).clamp(4, DELTA_DEPTH_MAX))
+}
+
+/// Walks from a chunk to its older selves until one may serve a delta of this generation; `None` if there is no way back.
+async fn ancestor(
+    fetcher: &Fetcher,
+    number: ChunkNumber,
+    generation: u32,
+) -> Result<Option<(ChunkId, Found)>, PackFailure> {
+    let (target, depth_max) = (target(generation), depth_max(generation));
+    let mut id = fetcher.with_index(|index| index.chunk(number).id);
+    let mut depth_before = DELTA_DEPTH_MAX + 1;
+    while let Some(found) = fetcher.with_index(|index| index.find_chunk(&id)) {
+        let place = found.location.place;
+        if u32::from(place.generation) <= target && place.depth < depth_max {
+            return Ok(Some((id, found)));
+        }
+        // What is not shallower than what it serves is damage, and no way back.
+        if place.depth == 0 || place.depth >= depth_before {
+            break;
+        }
+        depth_before = place.depth;
+        let (chains, reader) = fetcher.chains();
+        let older = chains.entry(reader, &found, |entry| {
+            let number = entry.chunks.iter().position(|chunk| chunk.id == id)?;
+            entry.bases.get(usize::from(*entry.likes.get(number)?)).map(|base| base.id)
+        });
+        match older.await? {
+            Some(older) => id = older,
+            None => break,
+        }
+    }
+    Ok(None)
+}
+
+/// A delta's bases, read back.
+pub struct Bases {
+    /// What the delta's entry will say.
+    pub delta: Delta,
+    /// The parts of the bases, back to back.
+    pub prefix: Bytes,
+}
+
+/// Reads bases back, and keeps the blobs that it decoded last: the next run's bases are mostly their neighbours.
+pub struct BaseReader<'a> {
+    fetcher: &'a Fetcher,
+    blobs: Blobs,
+    /// When each blob was used last.
+    used: HashMap<BlobKey, u64>,
+    /// Chunks of those blobs whose ids were found to be right.
+    verified: HashSet<ChunkId>,
+    batches_n: u64,
+    /// What went wrong, each once.
+    problems: HashSet<String>,
+}
+
+impl<'a> BaseReader<'a> {
+    /// Creates a reader that has nothing yet.
+    pub fn create(fetcher: &'a Fetcher) -> Self {
+        BaseReader {
+            fetcher,
+            blobs: Blobs::new(),
+            used: HashMap::new(),
+            verified: HashSet::new(),
+            batches_n: 0,
+            problems: HashSet::new(),
+        }
+    }
+
+    /// Returns what could not be read and did no harm: what should have become deltas was stored whole.
+    pub fn into_problems(self) -> Vec<String> {
+        self.problems.into_iter().collect()
+    }
+
+    /// Notes what could not be read, unless it is only that the cache does not have it.
+    pub fn note(&mut self, failure: &PackFailure) {
+        if !matches!(failure.error, Error::Missing { .. }) && self.problems.len() < 10 {
+            self.problems.insert(format!("no delta against it: {}", failure.error));
+        }
+    }
+
+    /// Reads the bases of several runs; `None` for those that have none, or whose bases can't be had.
+    pub async fn read(&mut self, choices: Vec<Option<Choice>>) -> Vec<Option<Bases>> {
+        self.batches_n += 1;
+        let some: Vec<&Choice> = choices.iter().flatten().collect();
+        let mut prefixes: VecDeque<Option<Bytes>> = match self.read_once(&some).await {
+            Ok(prefixes) => prefixes.into_iter().map(Some).collect(),
+            Err(_) => {
+                let mut prefixes = VecDeque::new();
+                for choice in some {
+                    prefixes.push_back(self.read_alone(choice).await);
+                }
+                prefixes
+            }
+        };
+        let bases = choices.into_iter().map(|choice| {
+            let choice = choice?;
+            let prefix = prefixes.pop_front().flatten()?;
+            Some(Bases { delta: choice.delta, prefix })
+        });
+        let bases = bases.collect();
+        self.make_room();
+        bases
+    }
+
+    async fn read_alone(&mut self, choice: &Choice) -> Option<Bytes> {
+        match self.read_once(&[choice]).await {
+            Ok(mut prefixes) => prefixes.pop(),
+            Err(failure) => {
+                // What the cache has of it may be what is wrong.
+                if let Some(cache) = &self.fetcher.repository().cache {
+                    cache.forget(failure.pack).await;
+                }
+                self.note(&failure);
+                None
+            }
+        }
+    }
+
+    async fn read_once(&mut self, choices: &[&Choice]) -> Result<Vec<Bytes>, PackFailure> {
+        let mut jobs = BTreeMap::new();
+        for choice in choices {
+            self.close(choice, &mut jobs).await?;
+        }
+        let bases = choices.iter().flat_map(|choice| choice.delta.bases.iter().map(|base| base.id).zip(&choice.found));
+        let unverified = bases.filter(|(id, _)| !self.verified.contains(id));
+        let unverified: HashMap<ChunkId, Found> = unverified.map(|(id, found)| (id, *found)).collect();
+        let ids: Vec<ChunkId> = unverified.keys().copied().collect();
+        let parts: Vec<Vec<Part>> = choices.iter().map(|choice| choice.parts()).collect();
+
+        let sealed = chains::read_jobs(self.fetcher.reader(), jobs.into_values().collect()).await?;
+        let repository = self.fetcher.repository();
+        let (id, keys, mut blobs) = (repository.id(), Arc::clone(&repository.keys), std::mem::take(&mut self.blobs));
+        let work = move || {
+            let decoded = chains::decode_jobs(Sealer { repository: id, keys: &keys }, sealed, &mut blobs);
+            let prefixes = decoded.and_then(|()| verify(&keys, unverified, &blobs)).map(|()| {
+                let prefix =
+                    |parts: Vec<Part>| chains::prefix(&parts, &blobs).expect("the bases are there and verified");
+                cpu::map(parts, prefix)
+            });
+            (blobs, prefixes)
+        };
+        let (blobs, prefixes) = repository.cpu.run(work).await;
+        self.blobs = blobs;
+        if prefixes.is_ok() {
+            self.verified.extend(ids);
+        }
+        prefixes
+    }
+
+    /// Adds to `jobs` what the bases of a choice need and is not at hand.
+    async fn close(&mut self, choice: &Choice, jobs: &mut BTreeMap<BlobKey, Job>) -> Result<(), PackFailure> {
+        let (mut chain, mut chain_bytes) = (BTreeMap::new(), 0);
+        for found in &choice.found {
+            chain_bytes += chains::close(self.fetcher, *found, &mut |_| false, &mut chain).await?;
+            // A reader must be able to hold all of a chain; so a writer makes none that is a quarter as long.
+            if chain_bytes > DELTA_CHAIN_BYTES_MAX / 4 {
+                let why = "a chain would become too long".to_owned();
+                return Err(PackFailure {
+                    pack: found.info.id,
+                    error: Error::Missing { object: found.blob_name(), why },
+                });
+            }
+            let blobs = &self.blobs;
+            chains::close(self.fetcher, *found, &mut |key| blobs.contains_key(key), jobs).await?;
+        }
+        self.used.extend(chain.into_keys().map(|key| (key, self.batches_n)));
+        Ok(())
+    }
+
+    /// Forgets the blobs that were used longest ago.
+    fn make_room(&mut self) {
+        self.used.retain(|key, _| self.blobs.contains_key(key));
+        let mut by_use: Vec<(u64, BlobKey)> = self.used.iter().map(|(key, used)| (*used, *key)).collect();
+        by_use.sort_unstable();
+        let mut bytes: usize = self.blobs.values().map(|blob| blob.len()).sum();
+        for (_, key) in by_use {
+            if bytes <= DELTA_BASES_CACHED_BYTES_MAX {
+                break;
+            }
+            bytes -= self.blobs.remove(&key).map_or(0, |blob| blob.len());
+            // Read again, it is verified again.
+            self.verified.clear();
+        }
+    }
+}
+
+impl Choice {
+    fn parts(&self) -> Vec<Part> {
+        let part = |(found, base): (&Found, &BaseEntry)| Part {
+            blob: found.blob_key(),
+            start: found.location.start + base.start,
+            plain_bytes: base.plain_bytes,
+        };
+        self.found.iter().zip(&self.delta.bases).map(part).collect()
+    }
+}
+
+/// Checks that bases are what their ids say: what is compressed against anything else is lost.
+fn verify(keys: &Keys, bases: HashMap<ChunkId, Found>, blobs: &Blobs) -> Result<(), PackFailure> {
+    let verified = cpu::map(bases.into_iter().collect(), |(id, found)| {
+        let chunk = blobs.get(&found.blob_key()).and_then(|blob| cut(blob, &found.location));
+        if chunk.is_some_and(|chunk| keys.chunk_id(&chunk) == id) {
+            return Ok(());
+        }
+        let error = Error::damaged(format!("chunk {}", id.short()), "it does not hash to its id");
+        Err(PackFailure { pack: found.info.id, error })
+    });
+    verified.into_iter().collect()
+}

@@ -1,0 +1,330 @@
+//! Chains of deltas: which bases a blob needs, and theirs, down to blobs that are stored whole.
+//!
+//! The index does not keep bases, they would double it. They are read from the trailers of the packs that hold deltas,
+//! one request a pack, and the trailers read last are kept.
+
+use super::index::{BlobKey, Found};
+use super::reader::PackReader;
+use crate::crafts::compress::{Decompressor, Encoding};
+use crate::edges::cpu;
+use crate::format::contents::{BaseEntry, BlobEntry};
+use crate::format::pack::{PackOpener, TAIL_BYTES};
+use crate::format::record::Sealer;
+use crate::words::error::{Error, Result};
+use crate::words::id::{ChunkId, PackId};
+use crate::words::limits::{
+    COALESCE_GAP_BYTES, COALESCED_BYTES_MAX, DELTA_CHAIN_BYTES_MAX, DELTA_ENTRIES_CACHED_MAX, READS_MAX,
+};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A pack that could not be read, and why.
+#[derive(Debug)]
+pub struct PackFailure {
+    /// The pack.
+    pub pack: PackId,
+    /// What went wrong.
+    pub error: Error,
+}
+
+/// The entries of one pack's deltas, by the blobs' numbers.
+type PackDeltas = HashMap<u32, BlobEntry>;
+
+/// The entries of deltas that were read last.
+#[derive(Default)]
+pub struct Chains(Mutex<Cached>);
+
+#[derive(Default)]
+struct Cached {
+    packs: HashMap<PackId, Arc<PackDeltas>>,
+    entries_n: usize,
+}
+
+impl Chains {
+    /// Calls `read` with a delta's entry.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Missing`], [`Error::Store`]: the trailer can't be read, or says something else than the
+    /// index.
+    pub async fn entry<T>(
+        &self,
+        reader: &PackReader,
+        found: &Found,
+        read: impl FnOnce(&BlobEntry) -> T,
+    ) -> Result<T, PackFailure> {
+        let pack = found.info.id;
+        let failed = |error| PackFailure { pack, error };
+        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner).packs.get(&pack).cloned();
+        let deltas = match cached {
+            Some(deltas) => deltas,
+            None => {
+                let deltas = Arc::new(read_deltas(reader, found).await.map_err(failed)?);
+                self.keep(pack, &deltas);
+                deltas
+            }
+        };
+        let entry = deltas.get(&found.location.blob).filter(|entry| entry.sealed_bytes == found.location.sealed_bytes);
+        entry.map(read).ok_or_else(|| failed(Error::damaged(found.blob_name(), "its trailer knows of no such delta")))
+    }
+
+    fn keep(&self, pack: PackId, deltas: &Arc<PackDeltas>) {
+        let entries_n =
+            |deltas: &PackDeltas| deltas.values().map(|entry| entry.chunks.len() + entry.bases.len()).sum::<usize>();
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cached.entries_n += entries_n(deltas);
+        if cached.entries_n > DELTA_ENTRIES_CACHED_MAX {
+            cached.packs.clear();
+            cached.entries_n = entries_n(deltas);
+        }
+        cached.packs.insert(pack, Arc::clone(deltas));
+    }
+}
+
+async fn read_deltas(reader: &PackReader, found: &Found) -> Result<PackDeltas> {
+    let info = found.info;
+    let end = info.bytes.saturating_sub(TAIL_BYTES as u64).max(found.trailer_start);
+    let sealed = reader.read(&info, found.trailer_start..end).await?;
+    let contents = PackOpener::new(reader.repository().sealer(), info)?.open_trailer(&sealed)?;
+    let deltas = (0..).zip(contents.blobs).filter(|(_, blob)| blob.encoding == Encoding::ZstdPrefix);
+    Ok(deltas.collect())
+}
+
+/// A blob to be read and decoded.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Where it lies, by one of its chunks.
+    pub found: Found,
+    /// What its prefix is made of; nothing for a blob that is stored whole.
+    pub prefix: Vec<Part>,
+}
+
+/// A part of a blob's plaintext.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// The blob.
+    pub blob: BlobKey,
+    /// Where the part starts.
+    pub start: u32,
+    /// Its length.
+    pub plain_bytes: u32,
+}
+
+/// Finds chunks, and the bases of deltas.
+pub trait Find: Sync {
+    /// Returns where a chunk lies.
+    fn find(&self, id: &ChunkId) -> impl Future<Output = Result<Found>> + Send;
+    /// Returns where entries of deltas come from.
+    fn chains(&self) -> (&Chains, &PackReader);
+}
+
+/// Adds to `jobs` the blob of a chunk and all that its chain needs, but for blobs that `has` knows of; returns the length
+/// of the plaintext that this adds.
+///
+/// A chain that can't be is damage: a base that is not shallower than what it serves (so there is no loop), or shorter than
+/// the part that is named.
+///
+/// # Errors
+/// [`Error::Damaged`], [`Error::Missing`], [`Error::Store`], with the pack that names what is not there.
+pub async fn close(
+    finder: &impl Find,
+    found: Found,
+    has: &mut (impl FnMut(&BlobKey) -> bool + Send),
+    jobs: &mut BTreeMap<BlobKey, Job>,
+) -> Result<usize, PackFailure> {
+    let (mut pending, mut plain_bytes) = (vec![found], 0);
+    while let Some(found) = pending.pop() {
+        let key = found.blob_key();
+        if jobs.contains_key(&key) || has(&key) {
+            continue;
+        }
+        plain_bytes += found.location.place.plain_bytes as usize;
+        if plain_bytes > DELTA_CHAIN_BYTES_MAX {
+            let why = format!("a chain that it is part of needs more than {DELTA_CHAIN_BYTES_MAX} bytes");
+            return Err(PackFailure { pack: found.info.id, error: Error::damaged(found.blob_name(), why) });
+        }
+        let mut prefix = Vec::new();
+        if found.location.place.encoding == Encoding::ZstdPrefix {
+            for (base, part) in bases(finder, &found).await? {
+                pending.push(base);
+                prefix.push(part);
+            }
+        }
+        jobs.insert(key, Job { found, prefix });
+    }
+    Ok(plain_bytes)
+}
+
+/// Returns where the bases of a delta lie, and what of them serves.
+async fn bases(finder: &impl Find, found: &Found) -> Result<Vec<(Found, Part)>, PackFailure> {
+    let entries = base_entries(finder, found).await?;
+    let mut bases = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let base = finder.find(&entry.id).await.map_err(|error| {
+            let error = match error {
+                Error::Missing { object, why } => {
+                    Error::Missing { object, why: format!("{} was compressed against it: {why}", found.blob_name()) }
+                }
+                other => other,
+            };
+            PackFailure { pack: found.info.id, error }
+        })?;
+        check_base(found, &entry, &base)?;
+        let start = base.location.start + entry.start;
+        bases.push((base, Part { blob: base.blob_key(), start, plain_bytes: entry.plain_bytes }));
+    }
+    Ok(bases)
+}
+
+/// Returns what a delta's entry says of its bases.
+///
+/// # Errors
+/// As [`Chains::entry`].
+pub async fn base_entries(finder: &impl Find, found: &Found) -> Result<Vec<BaseEntry>, PackFailure> {
+    let (chains, reader) = finder.chains();
+    chains.entry(reader, found, |entry| entry.bases.clone()).await
+}
+
+/// Checks that a chunk, where it lies, can be the base that a delta names: its blob is shallower than the delta, so that there
+/// is no loop, and it is as long as the part that serves.
+///
+/// # Errors
+/// [`Error::Damaged`], with the delta's pack.
+pub fn check_base(found: &Found, entry: &BaseEntry, base: &Found) -> Result<(), PackFailure> {
+    let damaged = |why| PackFailure { pack: found.info.id, error: Error::damaged(found.blob_name(), why) };
+    let (depth, base_depth) = (found.location.place.depth, base.location.place.depth);
+    if base_depth >= depth {
+        let id = entry.id.short();
+        return Err(damaged(format!("it says that it has depth {depth}, and its base {id} has depth {base_depth}")));
+    }
+    if u64::from(entry.start) + u64::from(entry.plain_bytes) > u64::from(base.location.plain_bytes) {
+        let bytes = base.location.plain_bytes;
+        return Err(damaged(format!("its base {} has only {bytes} bytes", entry.id.short())));
+    }
+    Ok(())
+}
+
+/// A job whose blob was read.
+pub struct SealedJob {
+    /// The job.
+    pub job: Job,
+    /// The blob as it lies in its pack.
+    pub sealed: Bytes,
+}
+
+/// Reads the blobs of jobs, in few requests.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::Store`], with the pack.
+pub async fn read_jobs(reader: &PackReader, jobs: Vec<Job>) -> Result<Vec<SealedJob>, PackFailure> {
+    let reads = coalesce(jobs);
+    stream::iter(reads)
+        .map(|read| async move {
+            let failed = |error| PackFailure { pack: read.pack, error };
+            let info = read.jobs[0].found.info;
+            let bytes = reader.read(&info, read.range.clone()).await.map_err(failed)?;
+            let sealed = read.jobs.into_iter().map(|job| {
+                let start = (job.found.location.offset - read.range.start) as usize;
+                let sealed = bytes.slice(start..start + job.found.location.sealed_bytes as usize);
+                SealedJob { job, sealed }
+            });
+            Ok(sealed.collect::<Vec<_>>())
+        })
+        .buffered(READS_MAX)
+        .try_collect::<Vec<_>>()
+        .await
+        .map(|read| read.into_iter().flatten().collect())
+}
+
+/// Blobs of one pack that are read in one request.
+struct Read {
+    pack: PackId,
+    range: std::ops::Range<u64>,
+    jobs: Vec<Job>,
+}
+
+/// Joins blobs that lie near one another, in the order of pack and offset.
+fn coalesce(mut jobs: Vec<Job>) -> Vec<Read> {
+    jobs.sort_by_key(|job| job.found.blob_key());
+    let mut reads: Vec<Read> = Vec::new();
+    for job in jobs {
+        let range = job.found.location.range();
+        match reads.last_mut() {
+            Some(last)
+                if last.pack == job.found.info.id
+                    && range.start <= last.range.end + COALESCE_GAP_BYTES
+                    && range.end - last.range.start <= COALESCED_BYTES_MAX =>
+            {
+                last.range.end = range.end;
+                last.jobs.push(job);
+            }
+            _ => reads.push(Read { pack: job.found.info.id, range, jobs: vec![job] }),
+        }
+    }
+    reads
+}
+
+/// Decoded blobs.
+pub type Blobs = HashMap<BlobKey, Bytes>;
+
+/// Opens and inflates blobs side by side, the shallow ones first, each with the bases that are in `blobs` by then; adds
+/// them. Chunk ids are not checked. Only for work on the processor's pool.
+///
+/// # Errors
+/// [`Error::Damaged`], with the pack.
+pub fn decode_jobs(sealer: Sealer<'_>, mut jobs: Vec<SealedJob>, blobs: &mut Blobs) -> Result<(), PackFailure> {
+    jobs.sort_by_key(|job| job.job.found.location.place.depth);
+    while !jobs.is_empty() {
+        let depth = jobs[0].job.found.location.place.depth;
+        let deeper = jobs.split_off(jobs.partition_point(|job| job.job.found.location.place.depth == depth));
+        let with_prefixes = cpu::map(jobs, |job| {
+            let prefix = prefix(&job.job.prefix, blobs);
+            (job, prefix)
+        });
+        let jobs_here: Vec<&(SealedJob, Option<Bytes>)> = with_prefixes.iter().collect();
+        let decoded = cpu::map_with(jobs_here, Decompressor::new, |inflater, (job, prefix)| {
+            decode_job(sealer, inflater, job, prefix.as_ref())
+        });
+        for one in decoded {
+            let (key, plain) = one?;
+            blobs.insert(key, plain);
+        }
+        jobs = deeper;
+    }
+    Ok(())
+}
+
+fn decode_job<'a>(
+    sealer: Sealer<'_>,
+    inflater: &mut Result<Decompressor<'a>>,
+    SealedJob { job, sealed }: &SealedJob,
+    prefix: Option<&'a Bytes>,
+) -> Result<(BlobKey, Bytes), PackFailure> {
+    let found = job.found;
+    let failed = |error| PackFailure { pack: found.info.id, error };
+    let inflater = inflater.as_mut().map_err(|error| failed(Error::System(error.to_string())))?;
+    let opener = PackOpener::new(sealer, found.info).map_err(failed)?;
+    let number = found.location.blob as usize;
+    let prefix = prefix
+        .ok_or_else(|| failed(Error::damaged(opener.blob_name(number), "its bases do not reach as far as it says")))?;
+    let plain = opener.open_blob(inflater, (number, &found.location.place), prefix, sealed).map_err(failed)?;
+    Ok((found.blob_key(), Bytes::from(plain)))
+}
+
+/// Returns the parts back to back; `None` if one is not there. Nothing is copied if they lie so in one blob.
+pub fn prefix(parts: &[Part], blobs: &Blobs) -> Option<Bytes> {
+    let follows = |pair: &[Part]| pair[0].blob == pair[1].blob && pair[0].start + pair[0].plain_bytes == pair[1].start;
+    if let ([first, ..], [.., last]) = (parts, parts)
+        && parts.windows(2).all(follows)
+    {
+        let range = first.start as usize..(last.start + last.plain_bytes) as usize;
+        return blobs.get(&first.blob).filter(|blob| range.end <= blob.len()).map(|blob| blob.slice(range));
+    }
+    let mut prefix = Vec::with_capacity(parts.iter().map(|part| part.plain_bytes as usize).sum());
+    for part in parts {
+        let start = part.start as usize;
+        prefix.extend_from_slice(blobs.get(&part.blob)?.get(start..start + part.plain_bytes as usize)?);
+    }
+    Some(prefix.into())
+}
