@@ -159,11 +159,11 @@ class Backup:
 
     def __init__(self, run):
         snapshot = run.json()['snapshot']
-        get = lambda name: field({**snapshot.get('totals', {}), **snapshot}, name, 'backup')
+        get = lambda name: field(snapshot, name, 'backup')
         self.wall, self.cpu, self.peak = run.wall, run.cpu, run.peak
         self.id, self.bytes, self.changed = get('id'), get('bytes'), get('bytes_new')
         self.added, self.meta, self.read_back = get('bytes_added'), get('bytes_added_meta'), get('bytes_read_back')
-        self.chunks_new, self.chunks_delta = get('chunks_new'), get('chunks_delta_n')
+        self.chunks_new, self.chunks_delta = get('chunks_new'), get('chunks_delta')
         self.deepest = deepest(get('depths'))
 
 
@@ -244,7 +244,7 @@ class Track:
                 repo.restore(day)
         self.check = self.delta.dedump('check', '--read-data')
         self.stats = {repo: repo.dedump('stats', '--json').json() for repo in self.repos}
-        self.depths = field(self.stats[self.delta], 'depths', 'stats')
+        self.depths = [depth['chunks'] for depth in field(self.stats[self.delta], 'depths', 'stats')]
         say(f'{self.label}, {self.form}: restored, compared and checked')
         for repo in self.repos:
             shutil.rmtree(repo.folder)

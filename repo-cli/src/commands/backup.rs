@@ -67,12 +67,13 @@ pub struct BackupArgs {
     /// Keep what is stored in this folder, too, for the deltas of later backups [env: DEDUMP_CACHE_DIR]
     ///
     /// A repository on this machine needs no cache and has none unless this is given. The folder may be deleted at any time.
-    #[arg(long, value_name = "DIR", env = "DEDUMP_CACHE_DIR", hide_env = true, conflicts_with = "no_cache")]
+    #[arg(long, value_name = "DIR", env = "DEDUMP_CACHE_DIR", hide_env = true)]
     cache_dir: Option<PathBuf>,
     /// How much the cache may hold, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048, hide_short_help = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=1 << 40))]
     cache_size: u64,
-    /// Use no cache
+    /// Use no cache, whatever the environment says
     #[arg(long)]
     no_cache: bool,
     /// `-` stands for standard input; the usage line says so

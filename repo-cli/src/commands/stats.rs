@@ -63,7 +63,7 @@ fn to_text(report: &StatsReport) -> String {
                 human::ratio(report.bytes, report.chunk_bytes)
             ),
         ),
-        ("saved", human::savings(report.bytes - report.chunk_bytes, report.saved_bytes())),
+        ("saved", human::savings(report.bytes.saturating_sub(report.chunk_bytes), report.saved_bytes())),
         ("chains", human::depths(report.depths.iter().map(|depth| depth.chunks_n))),
         ("data", packs(report.data_packs)),
         ("manifests", packs(report.meta_packs)),

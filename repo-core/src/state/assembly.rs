@@ -89,13 +89,17 @@ impl Planner {
     /// [`Error::Store`].
     pub async fn plan(&mut self, fetcher: &Fetcher, chunks: &mut VecDeque<Wanted>) -> Result<()> {
         let number = self.taken_n + self.queue.len();
-        let (mut window, mut plain_bytes, mut reused) = (Window::default(), 0, HashSet::new());
+        let (mut window, mut plain_bytes, mut reused, mut reused_bytes) = (Window::default(), 0, HashSet::new(), 0);
         for (entry, found) in chunks.iter() {
             let (mut jobs, mut reused_now) = (BTreeMap::new(), Vec::new());
             let mut has = |key: &BlobKey| {
-                let is_held = self.can_hold(key, number);
-                reused_now.extend(is_held.then_some(*key));
-                is_held || window.jobs.contains_key(key)
+                if window.jobs.contains_key(key) || reused.contains(key) {
+                    return true;
+                }
+                let held_bytes = self.can_hold(key, number, reused_bytes);
+                reused_bytes += held_bytes.unwrap_or_default();
+                reused_now.extend(held_bytes.map(|_| *key));
+                held_bytes.is_some()
             };
             let closed = match check_length(entry, found) {
                 Ok(()) => chains::close(fetcher, *found, &mut has, &mut jobs).await,
@@ -130,17 +134,18 @@ impl Planner {
         Ok(())
     }
 
-    /// Returns whether an earlier window decodes a blob that may be held until the window of this number.
-    fn can_hold(&self, key: &BlobKey, number: usize) -> bool {
-        let fits = |held: &Held| {
+    /// Returns the length of a blob that an earlier window decodes and that may be held until the window of this number,
+    /// besides so many bytes more.
+    fn can_hold(&self, key: &BlobKey, number: usize, besides_bytes: usize) -> Option<usize> {
+        let fits = |held: &&Held| {
+            let more_bytes = besides_bytes + held.plain_bytes;
             let mut between = self.queue.range(held.until - self.taken_n..number - self.taken_n);
-            between.all(|planned| planned.held_bytes + held.plain_bytes <= RESTORE_HELD_BYTES_MAX)
+            between.all(|planned| planned.held_bytes + more_bytes <= RESTORE_HELD_BYTES_MAX)
         };
-        self.held.get(key).is_some_and(fits)
+        self.held.get(key).filter(fits).map(|held| held.plain_bytes)
     }
 
-    /// Holds a blob until the window of this number. Several at once may go beyond the bound that each alone keeps: those
-    /// are read again instead.
+    /// Holds a blob until the window of this number.
     fn hold(&mut self, key: BlobKey, number: usize) {
         let Some(held) = self.held.get(&key).copied() else { return };
         self.queue[held.until - self.taken_n].window.releases.remove(&key);
@@ -256,6 +261,9 @@ fn cut_chunks(keys: &Keys, chunks: Vec<Wanted>, blobs: &Blobs) -> Result<Vec<Byt
     pieces.into_iter().collect()
 }
 
+/// Stands for the pack of a failure that no pack is to blame for.
+const NO_PACK: PackId = PackId([0; 32]);
+
 /// Fetches chunks again, wherever they are found now, each pack that fails avoided from then on; ends with the failure
 /// when there is no other place.
 ///
@@ -267,12 +275,14 @@ async fn fetch_elsewhere(
     first: PackFailure,
 ) -> Result<Vec<Bytes>> {
     let (mut tried, mut pieces) = (HashSet::new(), Vec::new());
-    fetcher.avoid(first.pack, &mut tried).await?;
     while !entries.is_empty() {
         match fetch_alone(fetcher, &entries).await {
             Ok(more) => {
                 entries.drain(..more.len());
                 pieces.extend(more);
+            }
+            Err(again) if again.pack == NO_PACK => {
+                return Err(if again.error.is_damage() { first.error } else { again.error });
             }
             Err(again) if again.error.is_damage() && fetcher.avoid(again.pack, &mut tried).await? => {}
             Err(again) => return Err(again.error),
@@ -286,7 +296,7 @@ async fn fetch_elsewhere(
 /// # Errors
 /// [`Error::Missing`], [`Error::Damaged`], [`Error::Store`], with the pack.
 async fn fetch_alone(fetcher: &Fetcher, entries: &VecDeque<LeafEntry>) -> Result<Vec<Bytes>, PackFailure> {
-    let no_pack = |error| PackFailure { pack: PackId([0; 32]), error };
+    let no_pack = |error| PackFailure { pack: NO_PACK, error };
     let mut chunks = VecDeque::with_capacity(entries.len());
     for entry in entries {
         chunks.push_back((*entry, fetcher.locate(&entry.id, "chunk").await.map_err(no_pack)?));
@@ -300,7 +310,7 @@ async fn fetch_alone(fetcher: &Fetcher, entries: &VecDeque<LeafEntry>) -> Result
 /// As [`Assembly::decode`], with the pack; nothing is tried twice.
 pub async fn fetch_window(fetcher: &Fetcher, chunks: &mut VecDeque<Wanted>) -> Result<Vec<Bytes>, PackFailure> {
     let mut planner = Planner::default();
-    let no_pack = |error| PackFailure { pack: PackId([0; 32]), error };
+    let no_pack = |error| PackFailure { pack: NO_PACK, error };
     planner.plan(fetcher, chunks).await.map_err(no_pack)?;
     let window = planner.take().expect("one was planned");
     let ReadWindow { chunks, sealed, .. } = read(fetcher, window).await;

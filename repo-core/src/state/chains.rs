@@ -4,11 +4,12 @@
 //! one request a pack, and the trailers read last are kept.
 
 use super::index::{BlobKey, Found};
+use super::loader;
 use super::reader::PackReader;
 use crate::crafts::compress::{Decompressor, Encoding};
 use crate::edges::cpu;
 use crate::format::contents::{BaseEntry, BlobEntry};
-use crate::format::pack::{PackOpener, TAIL_BYTES};
+use crate::format::pack::{PackContents, PackOpener, TAIL_BYTES};
 use crate::format::record::Sealer;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, PackId};
@@ -32,14 +33,21 @@ pub struct PackFailure {
 /// The entries of one pack's deltas, by the blobs' numbers.
 type PackDeltas = HashMap<u32, BlobEntry>;
 
-/// The entries of deltas that were read last.
+/// The entries of deltas that were used last.
 #[derive(Default)]
 pub struct Chains(Mutex<Cached>);
 
 #[derive(Default)]
 struct Cached {
-    packs: HashMap<PackId, Arc<PackDeltas>>,
+    packs: HashMap<PackId, CachedPack>,
     entries_n: usize,
+    uses_n: u64,
+}
+
+struct CachedPack {
+    deltas: Arc<PackDeltas>,
+    entries_n: usize,
+    used: u64,
 }
 
 impl Chains {
@@ -56,8 +64,7 @@ impl Chains {
     ) -> Result<T, PackFailure> {
         let pack = found.info.id;
         let failed = |error| PackFailure { pack, error };
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner).packs.get(&pack).cloned();
-        let deltas = match cached {
+        let deltas = match self.cached(pack) {
             Some(deltas) => deltas,
             None => {
                 let deltas = Arc::new(read_deltas(reader, found).await.map_err(failed)?);
@@ -69,26 +76,48 @@ impl Chains {
         entry.map(read).ok_or_else(|| failed(Error::damaged(found.blob_name(), "its trailer knows of no such delta")))
     }
 
-    fn keep(&self, pack: PackId, deltas: &Arc<PackDeltas>) {
-        let entries_n =
-            |deltas: &PackDeltas| deltas.values().map(|entry| entry.chunks.len() + entry.bases.len()).sum::<usize>();
+    fn cached(&self, pack: PackId) -> Option<Arc<PackDeltas>> {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.entries_n += entries_n(deltas);
-        if cached.entries_n > DELTA_ENTRIES_CACHED_MAX {
-            cached.packs.clear();
-            cached.entries_n = entries_n(deltas);
+        cached.uses_n += 1;
+        let uses_n = cached.uses_n;
+        let there = cached.packs.get_mut(&pack)?;
+        there.used = uses_n;
+        Some(Arc::clone(&there.deltas))
+    }
+
+    /// Keeps a pack's entries; those that were used longest ago make room.
+    fn keep(&self, pack: PackId, deltas: &Arc<PackDeltas>) {
+        let entries_n = deltas.values().map(|entry| entry.chunks.len() + entry.bases.len()).sum();
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while cached.entries_n + entries_n > DELTA_ENTRIES_CACHED_MAX {
+            let Some(oldest) = cached.packs.iter().min_by_key(|(_, pack)| pack.used).map(|(id, _)| *id) else { break };
+            cached.entries_n -= cached.packs.remove(&oldest).map_or(0, |pack| pack.entries_n);
         }
-        cached.packs.insert(pack, Arc::clone(deltas));
+        let used = cached.uses_n;
+        cached.entries_n += entries_n;
+        if let Some(before) = cached.packs.insert(pack, CachedPack { deltas: Arc::clone(deltas), entries_n, used }) {
+            cached.entries_n -= before.entries_n;
+        }
     }
 }
 
+/// Reads the entries out of the pack's own trailer, or, where that is damaged, out of the index.
 async fn read_deltas(reader: &PackReader, found: &Found) -> Result<PackDeltas> {
+    let contents = match read_trailer(reader, found).await {
+        Err(error @ Error::Damaged { .. }) => {
+            loader::listed_blobs(reader.repository(), found.info.id).await?.ok_or(error)?
+        }
+        contents => contents?,
+    };
+    let deltas = (0..).zip(contents.blobs).filter(|(_, blob)| blob.encoding == Encoding::ZstdPrefix);
+    Ok(deltas.collect())
+}
+
+async fn read_trailer(reader: &PackReader, found: &Found) -> Result<PackContents> {
     let info = found.info;
     let end = info.bytes.saturating_sub(TAIL_BYTES as u64).max(found.trailer_start);
     let sealed = reader.read(&info, found.trailer_start..end).await?;
-    let contents = PackOpener::new(reader.repository().sealer(), info)?.open_trailer(&sealed)?;
-    let deltas = (0..).zip(contents.blobs).filter(|(_, blob)| blob.encoding == Encoding::ZstdPrefix);
-    Ok(deltas.collect())
+    PackOpener::new(reader.repository().sealer(), info)?.open_trailer(&sealed)
 }
 
 /// A blob to be read and decoded.
@@ -122,8 +151,8 @@ pub trait Find: Sync {
 /// Adds to `jobs` the blob of a chunk and all that its chain needs, but for blobs that `has` knows of; returns the length
 /// of the plaintext that this adds.
 ///
-/// A chain that can't be is damage: a base that is not shallower than what it serves (so there is no loop), or shorter than
-/// the part that is named.
+/// A chain that can't be is damage: a base that is shorter than the part that is named, or more plaintext than any chain may
+/// need. That it goes in a circle is found when it is decoded.
 ///
 /// # Errors
 /// [`Error::Damaged`], [`Error::Missing`], [`Error::Store`], with the pack that names what is not there.
@@ -186,23 +215,17 @@ pub async fn base_entries(finder: &impl Find, found: &Found) -> Result<Vec<BaseE
     chains.entry(reader, found, |entry| entry.bases.clone()).await
 }
 
-/// Checks that a chunk, where it lies, can be the base that a delta names: its blob is shallower than the delta, so that there
-/// is no loop, and it is as long as the part that serves.
+/// Checks that a chunk, where it lies, is as long as the part of it that a delta names.
 ///
 /// # Errors
 /// [`Error::Damaged`], with the delta's pack.
 pub fn check_base(found: &Found, entry: &BaseEntry, base: &Found) -> Result<(), PackFailure> {
-    let damaged = |why| PackFailure { pack: found.info.id, error: Error::damaged(found.blob_name(), why) };
-    let (depth, base_depth) = (found.location.place.depth, base.location.place.depth);
-    if base_depth >= depth {
-        let id = entry.id.short();
-        return Err(damaged(format!("it says that it has depth {depth}, and its base {id} has depth {base_depth}")));
+    let bytes = base.location.plain_bytes;
+    if u64::from(entry.start) + u64::from(entry.plain_bytes) <= u64::from(bytes) {
+        return Ok(());
     }
-    if u64::from(entry.start) + u64::from(entry.plain_bytes) > u64::from(base.location.plain_bytes) {
-        let bytes = base.location.plain_bytes;
-        return Err(damaged(format!("its base {} has only {bytes} bytes", entry.id.short())));
-    }
-    Ok(())
+    let why = format!("its base {} has only {bytes} bytes", entry.id.short());
+    Err(PackFailure { pack: found.info.id, error: Error::damaged(found.blob_name(), why) })
 }
 
 /// A job whose blob was read.
@@ -268,29 +291,33 @@ fn coalesce(mut jobs: Vec<Job>) -> Vec<Read> {
 /// Decoded blobs.
 pub type Blobs = HashMap<BlobKey, Bytes>;
 
-/// Opens and inflates blobs side by side, the shallow ones first, each with the bases that are in `blobs` by then; adds
-/// them. Chunk ids are not checked. Only for work on the processor's pool.
+/// Opens and inflates blobs side by side, each as soon as all its bases are in `blobs`; adds them. Chunk ids are not
+/// checked. Only for work on the processor's pool.
 ///
 /// # Errors
-/// [`Error::Damaged`], with the pack.
+/// [`Error::Damaged`], with the pack; also where bases wait for one another, or are not there.
 pub fn decode_jobs(sealer: Sealer<'_>, mut jobs: Vec<SealedJob>, blobs: &mut Blobs) -> Result<(), PackFailure> {
-    jobs.sort_by_key(|job| job.job.found.location.place.depth);
     while !jobs.is_empty() {
-        let depth = jobs[0].job.found.location.place.depth;
-        let deeper = jobs.split_off(jobs.partition_point(|job| job.job.found.location.place.depth == depth));
-        let with_prefixes = cpu::map(jobs, |job| {
+        let is_ready = |job: &SealedJob| job.job.prefix.iter().all(|part| blobs.contains_key(&part.blob));
+        let (ready, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_ready);
+        if ready.is_empty() {
+            let found = &waiting[0].job.found;
+            let why = "its bases are not there, or need it themselves";
+            return Err(PackFailure { pack: found.info.id, error: Error::damaged(found.blob_name(), why) });
+        }
+        let with_prefixes = cpu::map(ready, |job| {
             let prefix = prefix(&job.job.prefix, blobs);
             (job, prefix)
         });
-        let jobs_here: Vec<&(SealedJob, Option<Bytes>)> = with_prefixes.iter().collect();
-        let decoded = cpu::map_with(jobs_here, Decompressor::new, |inflater, (job, prefix)| {
+        let ready: Vec<&(SealedJob, Option<Bytes>)> = with_prefixes.iter().collect();
+        let decoded = cpu::map_with(ready, Decompressor::new, |inflater, (job, prefix)| {
             decode_job(sealer, inflater, job, prefix.as_ref())
         });
         for one in decoded {
             let (key, plain) = one?;
             blobs.insert(key, plain);
         }
-        jobs = deeper;
+        jobs = waiting;
     }
     Ok(())
 }

@@ -84,7 +84,8 @@ pub struct ChunkNumber(u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PackNumber(u32);
 
-/// The index in memory. First come, first kept: a chunk that lies in two packs is known in the first one added.
+/// The index in memory. A chunk that lies in several packs is known in the blob of the smallest depth, the first one added
+/// of several: so a base is never deeper than it was for the delta that named it, whatever was stored twice since.
 #[derive(Default)]
 pub struct Index {
     packs: Vec<PackInfo>,
@@ -133,6 +134,15 @@ impl Entries {
 impl Index {
     /// Adds what a pack holds; a pack that is there already is left as it is.
     pub fn add(&mut self, contents: &PackContents) {
+        self.add_pack(contents, true);
+    }
+
+    /// As [`Index::add`], but of a chunk that is known already the place stays the one that it had.
+    pub fn add_as_last_resort(&mut self, contents: &PackContents) {
+        self.add_pack(contents, false);
+    }
+
+    fn add_pack(&mut self, contents: &PackContents, may_replace: bool) {
         assert!(self.placed_n == self.entries.n, "packs are added before chunks are announced");
         let pack = PackNumber(u32::try_from(self.packs.len()).expect("fewer than 2^32 packs"));
         if self.pack_numbers.contains_key(&contents.info.id) {
@@ -156,7 +166,7 @@ impl Index {
             });
             offset += blob.sealed_bytes;
             for chunk in &blob.chunks {
-                self.insert(*chunk);
+                self.insert(*chunk, may_replace.then_some(blob.depth));
             }
         }
         self.placed_n = self.entries.n;
@@ -167,7 +177,7 @@ impl Index {
         if self.find(&chunk.id).is_some() {
             return false;
         }
-        self.insert(chunk);
+        self.insert(chunk, None);
         true
     }
 
@@ -293,27 +303,45 @@ impl Index {
     }
 
     fn find(&self, id: &ChunkId) -> Option<usize> {
+        self.slot_of(id).map(|slot| self.table[slot] as usize)
+    }
+
+    fn slot_of(&self, id: &ChunkId) -> Option<usize> {
         let mut slot = self.first_slot(id)?;
         loop {
             match self.table[slot] {
                 EMPTY => return None,
-                number if self.entries.get(number as usize).id == *id => return Some(number as usize),
+                number if self.entries.get(number as usize).id == *id => return Some(slot),
                 _ => slot = if slot + 1 == self.table.len() { 0 } else { slot + 1 },
             }
         }
     }
 
-    /// Appends an entry, and enters it into the table unless its id is there.
-    fn insert(&mut self, chunk: ChunkEntry) {
+    /// Appends an entry, and enters it into the table unless its id is there; it takes the place of one in a deeper blob if
+    /// it has a depth.
+    fn insert(&mut self, chunk: ChunkEntry, depth: Option<u8>) {
         let number = entry_number(self.entries.n);
         self.entries.push(chunk);
-        if self.find(&chunk.id).is_none() {
-            if (self.known_n + 1) * 10 > self.table.len() * 7 {
-                self.grow();
+        match self.slot_of(&chunk.id) {
+            Some(slot) => {
+                let there = self.table[slot] as usize;
+                if depth.is_some_and(|depth| depth < self.blob_of(there).place.depth) {
+                    self.table[slot] = number;
+                }
             }
-            self.occupy(number);
-            self.known_n += 1;
+            None => {
+                if (self.known_n + 1) * 10 > self.table.len() * 7 {
+                    self.grow();
+                }
+                self.occupy(number);
+                self.known_n += 1;
+            }
         }
+    }
+
+    /// Returns the blob of an entry that is placed.
+    fn blob_of(&self, number: usize) -> &Blob {
+        &self.blobs[self.blobs.partition_point(|blob| blob.first_entry as usize <= number) - 1]
     }
 
     fn grow(&mut self) {
@@ -423,6 +451,25 @@ mod tests {
             assert_eq!((location.start, location.plain_bytes), (before, chunk(number).plain_bytes));
         }
         assert_eq!(index.locate(&chunk(30_000).id), None);
+    }
+
+    #[test]
+    fn a_chunk_in_several_packs_is_found_where_the_chain_is_shortest() {
+        let deep = |number, depth| {
+            let mut pack = pack(number, 0..10);
+            pack.blobs[0].depth = depth;
+            pack
+        };
+        let place = |index: &Index| index.pack(index.locate(&chunk(3).id).expect("is known").pack).id;
+        let mut index = Index::default();
+        for (number, depth, expected) in [(1, 2, 1), (2, 3, 1), (3, 1, 3), (4, 1, 3), (5, 0, 5)] {
+            index.add(&deep(number, depth));
+            assert_eq!(place(&index), PackId([expected; 32]), "{number} of depth {depth}");
+        }
+        let mut index = Index::default();
+        index.add(&deep(1, 2));
+        index.add_as_last_resort(&deep(2, 0));
+        assert_eq!(place(&index), PackId([1; 32]), "a place of last resort takes nothing over");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::format::header::HEADER_BYTES;
 use crate::format::names::{self, FragmentName, INDEX, META, PACKS, PackKind};
 use crate::format::pack::{self, PackContents, PackOpener, TAIL_BYTES};
 use crate::words::error::{Error, Result};
-use crate::words::id::{ChunkId, PackId};
+use crate::words::id::PackId;
 use crate::words::limits::{FRAGMENT_BYTES_MAX, PACK_TAIL_READ_BYTES, READS_MAX};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -29,6 +29,8 @@ pub struct Loaded {
     pub uncounted: BTreeSet<FragmentName>,
     /// Packs that a counted fragment names, and that are not there or have another length; and what they held.
     pub lost: Index,
+    /// Whether a delta has a base that the index does not know.
+    pub is_dangling: bool,
     /// Fragments and decisions that do not open.
     pub problems: Vec<Error>,
 }
@@ -52,14 +54,14 @@ pub async fn load_avoiding(repository: &Repository, avoided: &HashSet<PackId>) -
     if gone { load_once(repository, avoided).await.map(|(loaded, _)| loaded) } else { Ok(loaded) }
 }
 
-/// As [`load`], for a run that adds chunks: where packs are gone, chunks that were compressed against what they held are
-/// left out too, as nobody can read them any more and they must be stored again.
+/// As [`load`], for a run that adds chunks: where packs or fragments are gone, chunks of deltas that nobody can decode any
+/// more are left out, as they must be stored again.
 ///
 /// # Errors
 /// As [`load`].
 pub async fn load_readable(repository: &Repository) -> Result<Loaded> {
     let mut loaded = load(repository).await?;
-    if loaded.lost.packs().is_empty() {
+    if !loaded.is_dangling {
         return Ok(loaded);
     }
     let mut packs = Vec::new();
@@ -72,28 +74,53 @@ pub async fn load_readable(repository: &Repository) -> Result<Loaded> {
         }
     }
     packs.retain(|pack| loaded.packs.bytes(pack.info.kind, pack.info.id) == Some(pack.info.bytes));
-    drop_broken_chains(&mut packs);
+    drop_unreadable(&mut packs);
     loaded.index = Index::default();
     packs.iter().for_each(|pack| loaded.index.add(pack));
     Ok(loaded)
 }
 
-/// Takes the chunks out of every delta that has a base which no blob holds; and so on with what relied on those.
-fn drop_broken_chains(packs: &mut [PackContents]) {
+/// Takes the chunks out of every delta that can't be decoded: from the blobs that are stored whole, only those are added
+/// whose bases are there already, again and again until no more are.
+fn drop_unreadable(packs: &mut [PackContents]) {
+    let mut readable = HashSet::new();
     loop {
-        let chunks = packs.iter().flat_map(|pack| &pack.blobs).flat_map(|blob| &blob.chunks);
-        let there: HashSet<ChunkId> = chunks.map(|chunk| chunk.id).collect();
-        let mut is_changed = false;
-        for blob in packs.iter_mut().flat_map(|pack| &mut pack.blobs) {
-            if !blob.chunks.is_empty() && blob.bases.iter().any(|base| !there.contains(&base.id)) {
-                blob.chunks.clear();
-                is_changed = true;
+        let before_n = readable.len();
+        for blob in packs.iter().flat_map(|pack| &pack.blobs) {
+            if blob.bases.iter().all(|base| readable.contains(&base.id)) {
+                readable.extend(blob.chunks.iter().map(|chunk| chunk.id));
             }
         }
-        if !is_changed {
-            return;
+        if readable.len() == before_n {
+            break;
         }
     }
+    for blob in packs.iter_mut().flat_map(|pack| &mut pack.blobs) {
+        if !blob.bases.iter().all(|base| readable.contains(&base.id)) {
+            blob.chunks.clear();
+        }
+    }
+}
+
+/// Returns what a fragment says of a pack's blobs, from whichever fragment that lists it; `None` if none does.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn listed_blobs(repository: &Repository, pack: PackId) -> Result<Option<PackContents>> {
+    for object in repository.store.list(INDEX).await? {
+        let Some(name) = names::parse_fragment(&object.name) else { continue };
+        match read_fragment(repository, name).await {
+            Ok(contents) => {
+                let found = contents.into_iter().flatten().find(|contents| contents.info.id == pack);
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            Err(error) if error.is_damage() || matches!(error, Error::NewerFormat { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 async fn load_once(repository: &Repository, avoided: &HashSet<PackId>) -> Result<(Loaded, bool)> {
@@ -113,8 +140,11 @@ async fn load_once(repository: &Repository, avoided: &HashSet<PackId>) -> Result
         newer: Vec::new(),
         uncounted,
         lost: Index::default(),
+        is_dangling: false,
         problems,
     };
+    // Bases that were not known yet when the delta came that names them.
+    let mut awaited = HashSet::new();
     let (mut gone, mut postponed) = (false, Vec::new());
     let names: Vec<_> = loaded.counted.iter().copied().collect();
     let mut reads = stream::iter(names)
@@ -123,7 +153,10 @@ async fn load_once(repository: &Repository, avoided: &HashSet<PackId>) -> Result
     while let Some((name, fragment)) = reads.next().await {
         match fragment {
             Ok(Some(contents)) => {
-                let (later, now) = contents.into_iter().partition(|pack| avoided.contains(&pack.info.id));
+                let (later, now): (Vec<_>, Vec<_>) =
+                    contents.into_iter().partition(|pack| avoided.contains(&pack.info.id));
+                let bases = now.iter().flat_map(|pack| &pack.blobs).flat_map(|blob| &blob.bases).map(|base| base.id);
+                awaited.extend(bases.filter(|id| !loaded.index.knows(id)));
                 add_present(&mut loaded, name, now);
                 postponed.push((name, later));
             }
@@ -136,7 +169,10 @@ async fn load_once(repository: &Repository, avoided: &HashSet<PackId>) -> Result
             Err(error) => return Err(error),
         }
     }
-    postponed.into_iter().for_each(|(name, packs)| add_present(&mut loaded, name, packs));
+    postponed
+        .into_iter()
+        .for_each(|(name, packs)| add_present_with(&mut loaded, name, packs, Index::add_as_last_resort));
+    loaded.is_dangling = awaited.iter().any(|id| !loaded.index.knows(id));
     Ok((loaded, gone))
 }
 
@@ -165,11 +201,20 @@ async fn split_by_standing(
 
 /// Adds packs that are there to the index, and others to what is lost.
 fn add_present(loaded: &mut Loaded, name: FragmentName, packs: Vec<PackContents>) {
+    add_present_with(loaded, name, packs, Index::add);
+}
+
+fn add_present_with(
+    loaded: &mut Loaded,
+    name: FragmentName,
+    packs: Vec<PackContents>,
+    add: impl Fn(&mut Index, &PackContents),
+) {
     for pack in packs {
         let info = &pack.info;
         loaded.fragments_of.entry(info.id).or_default().push(name);
         if loaded.packs.bytes(info.kind, info.id) == Some(info.bytes) {
-            loaded.index.add(&pack);
+            add(&mut loaded.index, &pack);
         } else {
             loaded.lost.add(&pack);
         }

@@ -26,6 +26,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{self, BoxFuture, Either};
 use futures::stream::FuturesUnordered;
+use std::io;
 use tokio::sync::mpsc;
 
 /// Chunks that will make one blob: their plaintext, back to back, and what they are.
@@ -66,6 +67,8 @@ pub struct Stored {
     pub delta_bytes: u64,
     /// How many chunks have each depth, from 0.
     pub depths: Vec<u64>,
+    /// Why the cache could not keep a pack, for the first that it could not.
+    pub cache_problem: Option<String>,
 }
 
 impl Stored {
@@ -121,9 +124,12 @@ impl Packer<'_> {
     }
 }
 
+/// What a pack holds that is in the store now, and whether it is in the cache.
+type Put = (PackContents, io::Result<()>);
+
 /// Packs on their way to the store.
 struct Uploads<'a> {
-    running: FuturesUnordered<BoxFuture<'a, Result<PackContents>>>,
+    running: FuturesUnordered<BoxFuture<'a, Result<Put>>>,
     stored: mpsc::UnboundedSender<PackContents>,
     sum: Stored,
 }
@@ -149,7 +155,10 @@ impl Uploads<'_> {
         Ok(())
     }
 
-    fn note(&mut self, contents: PackContents) {
+    fn note(&mut self, (contents, cached): Put) {
+        if let Err(error) = cached {
+            self.sum.cache_problem.get_or_insert_with(|| format!("the cache keeps nothing: {error}"));
+        }
         self.sum.add(&contents);
         // Nobody listens any more when the operation has failed elsewhere; that failure is what is reported.
         let _ = self.stored.send(contents);
@@ -272,8 +281,8 @@ fn encode<'a>(
 }
 
 /// Returns the run compressed alone, if that is smaller than the delta with all that the delta costs: what its bases take in
-/// the trailer and in the index, and a little for their being read back by every restore. Where a sample says that the delta
-/// is at most half as large, nothing more is asked.
+/// the trailer and in the index, and a little for their being read back by every restore. Where its bases, or else a sample,
+/// say that the delta is at most half as large, nothing more is asked.
 fn smaller_whole(
     compressor: &mut Compressor,
     run: &Run,
@@ -282,10 +291,16 @@ fn smaller_whole(
 ) -> Result<Option<(Encoding, Vec<u8>)>> {
     let bases_bytes = bases.delta.bases.len() * 2 * BASE_ENTRY_BYTES;
     let cost = delta_bytes + bases_bytes + run.plain.len() / DELTA_GAIN_SHARE_MIN;
-    let sample_bytes = run.plain.len().min(DELTA_SAMPLE_BYTES);
-    let start = (run.plain.len() - sample_bytes) / 2;
-    let (_, sample) = compressor.compress(&run.plain[start..start + sample_bytes])?;
-    if sample_bytes < run.plain.len() && cost * 2 <= sample.len() * (run.plain.len() / sample_bytes) {
+    let (stored, plain) = match bases.whole {
+        (_, 0) => {
+            let sample_bytes = run.plain.len().min(DELTA_SAMPLE_BYTES);
+            let start = (run.plain.len() - sample_bytes) / 2;
+            let (_, sample) = compressor.compress(&run.plain[start..start + sample_bytes])?;
+            (sample.len() as u64, sample_bytes as u64)
+        }
+        whole => whole,
+    };
+    if (cost as u64) * 2 <= stored * run.plain.len() as u64 / plain.max(1) {
         return Ok(None);
     }
     let (encoding, encoded) = compressor.compress(&run.plain)?;
@@ -300,7 +315,7 @@ async fn verify_and_put(
     repository: &Repository,
     progress: &dyn Progress,
     Finished { contents, bytes, deltas }: Finished,
-) -> Result<PackContents> {
+) -> Result<Put> {
     let bytes = Bytes::from(bytes);
     let (keys, id, info) = (repository.keys.clone(), repository.id(), contents.info);
     let written = bytes.clone();
@@ -319,12 +334,13 @@ async fn verify_and_put(
     }
     let bytes_n = bytes.len() as u64;
     repository.store.create_content_addressed(&names::pack(info.kind, info.id), bytes.clone()).await?;
-    if let Some(cache) = &repository.cache {
-        // The pack is stored. Without it in the cache the next backup makes no deltas against it, and says so.
-        let _ = cache.keep(info.id, bytes).await;
-    }
     progress.event(Event::Stored { bytes: bytes_n });
-    Ok(contents)
+    // The pack is stored, whatever the cache says: it only means no deltas against it.
+    let cached = match &repository.cache {
+        Some(cache) => cache.keep(info.id, bytes).await,
+        None => Ok(()),
+    };
+    Ok((contents, cached))
 }
 
 /// Writes a session's index fragments.
@@ -406,7 +422,8 @@ mod tests {
             assert!(matches!(error, Error::System(_)), "{error}");
             assert_eq!(store.list(names::PACKS).await.expect("lists"), []);
         }
-        verify_and_put(&repository, &(), job(chunk)).await.expect("a whole one is put");
+        let (_, cached) = verify_and_put(&repository, &(), job(chunk)).await.expect("a whole one is put");
+        cached.expect("there is no cache to fail");
         assert_eq!(store.list(names::PACKS).await.expect("lists").len(), 1);
     }
 }

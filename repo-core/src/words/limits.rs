@@ -96,9 +96,11 @@ pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 5 + 2 * WINDOWS_QUEUED_M
     + (3 + 2 * WINDOWS_QUEUED_MAX) * BLOBS_PER_WINDOW * MIB
     + (1 + WINDOWS_QUEUED_MAX) * BLOBS_PER_WINDOW * DELTA_PREFIX_BYTES_TARGET
     + DELTA_BASES_CACHED_BYTES_MAX
+    + 2 * DELTA_CHAIN_BYTES_TARGET
+    + DELTA_ENTRIES_CACHED_MAX * 48
     + (2 + UPLOADS_MAX) * (DATA_PACK_BYTES_TARGET + META_PACK_BYTES_TARGET);
 
-/// Plaintext of all blobs that one window of a restore decodes, at most, unless one blob alone is larger.
+/// Plaintext of all blobs that one window of a restore decodes, at most, unless one chain alone is longer.
 pub const RESTORE_WINDOW_BYTES: usize = 16 * MIB;
 /// Windows of a restore that are fetched ahead of the one being written, at most.
 pub const RESTORE_WINDOWS_AHEAD: usize = 2;
@@ -113,10 +115,12 @@ pub const RESTORE_HELD_BYTES_MAX: usize = 64 * MIB;
 /// Memory of a restore without the index, at most: sealed and plain bytes of every window under way, bases that are held, and
 /// entries of deltas.
 pub const RESTORE_BYTES_MAX: usize =
-    (RESTORE_WINDOWS_AHEAD + 2) * 3 * RESTORE_WINDOW_BYTES + RESTORE_HELD_BYTES_MAX + DELTA_ENTRIES_CACHED_MAX * 80;
-/// Chunks and bases in the entries of deltas that a reader keeps, at most.
-pub const DELTA_ENTRIES_CACHED_MAX: usize = 512 * KIB;
-/// Plaintext that must be decoded to decode one delta, at most; a writer keeps to a quarter.
+    (RESTORE_WINDOWS_AHEAD + 2) * 3 * RESTORE_WINDOW_BYTES + RESTORE_HELD_BYTES_MAX + DELTA_ENTRIES_CACHED_MAX * 48;
+/// Chunks and bases in the entries of deltas that a reader keeps, at most, but for those of one pack; about 48 bytes each.
+pub const DELTA_ENTRIES_CACHED_MAX: usize = 1536 * KIB;
+/// Plaintext that must be decoded to decode one delta, at most, as far as a writer can tell.
+pub const DELTA_CHAIN_BYTES_TARGET: usize = 32 * MIB;
+/// Plaintext that must be decoded to decode one delta that a reader accepts, at most.
 pub const DELTA_CHAIN_BYTES_MAX: usize = 256 * MIB;
 
 /// Memory that a key slot's Argon2id may ask for, at most, in KiB.

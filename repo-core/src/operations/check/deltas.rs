@@ -10,15 +10,13 @@ use crate::state::assembly::{self, Assembly, Planner, Wanted};
 use crate::state::chains::{self, Find, PackFailure};
 use crate::state::fetch::Fetcher;
 use crate::state::index::{BlobKey, Found};
-use crate::words::error::Result;
-use crate::words::id::PackId;
-use std::collections::{HashSet, VecDeque};
+use crate::words::error::{Error, Result};
+use std::collections::VecDeque;
 
 /// Decodes deltas, each given as its chunks; returns the chunks that are damaged.
 pub(super) async fn check(
     fetcher: &Fetcher,
     deltas: Vec<Vec<Wanted>>,
-    damaged_packs: &HashSet<PackId>,
     (findings, report): (&mut Findings, &mut CheckReport),
 ) -> Result<DamagedChunks> {
     let read_before = fetcher.reader().bytes_read();
@@ -46,11 +44,19 @@ pub(super) async fn check(
             let mut left = delta.iter().copied().collect();
             let Err(PackFailure { pack, error }) = assembly::fetch_window(fetcher, &mut left).await else { continue };
             let (_, found) = delta[0];
-            let cause = if damaged_packs.contains(&pack) {
-                (FindingKind::PackDamaged, names::pack(found.info.kind, pack))
-            } else {
-                findings.add_error(FindingKind::ChainDamaged, &found.blob_name(), error)?;
-                (FindingKind::ChainDamaged, found.blob_name())
+            let cause = match error {
+                // What is nowhere is found with the snapshots that need it.
+                Error::Missing { .. } => continue,
+                error if pack == found.info.id => {
+                    findings.add_error(FindingKind::ChainDamaged, &found.blob_name(), error)?;
+                    (FindingKind::ChainDamaged, found.blob_name())
+                }
+                // A base of it: its pack is to blame.
+                error => {
+                    let name = names::pack(found.info.kind, pack);
+                    findings.add_error(FindingKind::PackDamaged, &name, error)?;
+                    (FindingKind::PackDamaged, name)
+                }
             };
             damaged.extend(delta.iter().map(|(entry, _)| (entry.id, cause.clone())));
         }
@@ -69,6 +75,7 @@ async fn root(fetcher: &Fetcher, mut found: Found) -> Result<BlobKey> {
         };
         let Some(first) = first else { break };
         match fetcher.find(&first.id).await {
+            // What is not shallower may go in a circle.
             Ok(base) if base.location.place.depth < found.location.place.depth => found = base,
             Err(error) if !error.is_damage() => return Err(error),
             _ => break,

@@ -12,6 +12,7 @@ use crate::state::manifest::read_node;
 use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, PackId};
+use crate::words::limits::DELTA_DEPTH_MAX;
 use std::collections::{HashMap, HashSet};
 
 /// A walk over manifests that share nodes.
@@ -34,6 +35,9 @@ pub(super) struct Walk<'a> {
 
 /// Below one node, causes beyond so many are not told apart: the snapshot is hurt, and the findings have them all.
 const CAUSES_MAX: usize = 100;
+
+/// Chains are followed this far: twice as far as they may be long when they are written, since chunks may move.
+const CHAIN_WALK_MAX: u8 = 2 * DELTA_DEPTH_MAX;
 
 impl<'a> Walk<'a> {
     pub(super) fn create(
@@ -120,7 +124,7 @@ impl<'a> Walk<'a> {
             match self.fetcher.locate(&entry.id, "chunk").await {
                 Ok(found) if found.location.plain_bytes == entry.plain_bytes => {
                     self.note_place(found.info.id);
-                    causes.extend(self.chain(&found).await?);
+                    causes.extend(self.chain(&found, 0).await?);
                 }
                 Ok(found) => {
                     let object = format!("chunk {}", entry.id.short());
@@ -134,23 +138,32 @@ impl<'a> Walk<'a> {
         Ok(causes)
     }
 
-    /// Returns what is wrong with the chain of a chunk's blob. The recursion is as deep as the chain: every base must be
-    /// shallower than what it serves.
-    async fn chain(&mut self, found: &Found) -> Result<Vec<Cause>> {
+    /// Returns what is wrong with the chain of a chunk's blob. The recursion is as deep as the chain, which has a bound.
+    async fn chain(&mut self, found: &Found, below_n: u8) -> Result<Vec<Cause>> {
         if found.location.place.depth == 0 {
             return Ok(Vec::new());
         }
         if let Some(causes) = self.chains.get(&found.blob_key()) {
             return Ok(causes.clone());
         }
+        if below_n > CHAIN_WALK_MAX {
+            let error = Error::damaged(found.blob_name(), "its chain is too long");
+            return Ok(vec![self.chain_finding(found, error)?]);
+        }
+        // Whoever comes by again while this is looked at has found a circle.
+        let circle = (FindingKind::ChainDamaged, found.blob_name());
+        self.chains.insert(found.blob_key(), vec![circle.clone()]);
         let mut causes = Vec::new();
         match chains::base_entries(self.fetcher, found).await {
             Ok(bases) => {
                 for base in bases {
-                    causes.extend(self.base(found, base).await?);
+                    causes.extend(self.base(found, base, below_n).await?);
                 }
             }
             Err(failure) => causes.push(self.chain_finding(found, failure.error)?),
+        }
+        if causes.contains(&circle) {
+            self.findings.add(circle.0, circle.1, "it needs itself to be decoded");
         }
         causes.sort();
         causes.dedup();
@@ -159,7 +172,7 @@ impl<'a> Walk<'a> {
         Ok(causes)
     }
 
-    async fn base(&mut self, found: &Found, base: BaseEntry) -> Result<Vec<Cause>> {
+    async fn base(&mut self, found: &Found, base: BaseEntry, below_n: u8) -> Result<Vec<Cause>> {
         if let Some(cause) = self.damaged.get(&base.id) {
             return Ok(vec![cause.clone()]);
         }
@@ -169,7 +182,7 @@ impl<'a> Walk<'a> {
         };
         self.note_place(place.info.id);
         match chains::check_base(found, &base, &place) {
-            Ok(()) => Box::pin(self.chain(&place)).await,
+            Ok(()) => Box::pin(self.chain(&place, below_n + 1)).await,
             Err(failure) => Ok(vec![self.chain_finding(found, failure.error)?]),
         }
     }

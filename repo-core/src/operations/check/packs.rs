@@ -86,12 +86,11 @@ pub(super) async fn check(
     let deltas = deltas_of(fetcher, &delta_packs);
     // A chunk that also lies in a pack that is whole is read from there, and so not hurt.
     fetcher.avoid_all(damaged_packs.iter().copied()).await?;
-    damaged.extend(super::deltas::check(fetcher, deltas, &damaged_packs, (findings, report)).await?);
-    damaged.retain(|chunk, (kind, _)| {
+    damaged.retain(|chunk, _| {
         let place = |index: &Index| index.locate(chunk).map(|place| index.pack(place.pack).id);
-        *kind != FindingKind::PackDamaged
-            || fetcher.with_index(place).is_none_or(|pack| damaged_packs.contains(&pack) || delta_packs.contains(&pack))
+        fetcher.with_index(place).is_none_or(|pack| damaged_packs.contains(&pack))
     });
+    damaged.extend(super::deltas::check(fetcher, deltas, (findings, report)).await?);
     Ok(damaged)
 }
 

@@ -132,8 +132,10 @@ impl<'a> LookUp<'a> {
                 // The cache alone was asked, and does not have it: no deltas then, as agreed.
                 Err(Error::Missing { .. }) => None,
                 Err(error) => {
-                    let problem = format!("no deltas against the snapshot before for stream {name:?}: {error}");
-                    self.outcome.problems.push(problem);
+                    if self.outcome.problems.len() < 10 {
+                        let problem = format!("no deltas against the snapshot before for stream {name:?}: {error}");
+                        self.outcome.problems.push(problem);
+                    }
                     None
                 }
             },
@@ -146,7 +148,9 @@ impl<'a> LookUp<'a> {
         let states = self.look_up(&hashed);
         let stream = self.open.get_mut(&number).expect("a stream begins before it goes on");
         // A known chunk's sketch is mostly the parent's.
-        let is_wanted = |state: &State| self.with_sketches && (*state == State::New || stream.parent.is_none());
+        let is_wanted = |state: &State| {
+            self.with_sketches && (stream.parent.is_none() || matches!(state, State::New | State::Known(None)))
+        };
         let wanted: Vec<bool> = states.iter().map(is_wanted).collect();
         let (hashed, sketches) = sketches(self.repository, hashed, wanted).await;
         let (mut finished, mut new_bytes) = (Vec::new(), 0);
@@ -156,7 +160,7 @@ impl<'a> LookUp<'a> {
             let stream = self.open.get_mut(&number).expect("it is open");
             let (sketch, like) = match (&mut stream.parent, state) {
                 (Some(parent), State::New) => (made, made.and_then(|sketch| parent.like(&sketch))),
-                (Some(parent), State::Known(number)) => (number.and_then(|number| parent.known(number)), None),
+                (Some(parent), State::Known(number)) => (number.and_then(|number| parent.known(number)).or(made), None),
                 (None, _) => (made, None),
             };
             let sketch = self.with_sketches.then(|| sketch.unwrap_or_else(|| self::sketch(plain)));

@@ -90,7 +90,8 @@ pub(super) async fn run(plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Result
         Fragments::create(repository, session).run(stored),
     );
     let (_, (outcome, problems), (data, meta, (fragments_n, fragment_bytes))) = try_join3(front, middle, back).await?;
-    let problems = outcome.problems.into_iter().chain(problems).collect();
+    let cache_problem = data.cache_problem.iter().chain(&meta.cache_problem).next().cloned();
+    let problems = outcome.problems.into_iter().chain(problems).chain(cache_problem).collect();
     Ok(Outcome { data, meta, fragments_n, fragment_bytes, problems, ..outcome })
 }
 
