@@ -53,6 +53,33 @@ impl TwoDays {
 }
 
 #[test]
+fn a_missing_base_pack_hurts_both_days_and_a_backup_heals_what_it_has() {
+    run(async {
+        let scene = TwoDays::create(1).await;
+        let TwoDays { store, repository, days, first_pack, .. } = &scene;
+        store.remove(first_pack).await;
+        for read_data in [ReadData::Nothing, ReadData::All] {
+            let findings = in_time(check(repository, read_data, &())).await.expect("checks").findings;
+            let [finding] = &findings[..] else { panic!("{read_data:?}: the cause alone: {findings:#?}") };
+            assert_eq!((finding.kind, &finding.object), (FindingKind::PackMissing, first_pack));
+            assert_eq!(finding.snapshots, scene.ids(), "{read_data:?}");
+        }
+        let (second, streams) = &days[1];
+        let error = in_time(get_back(repository, second)).await.expect_err("its bases are gone");
+        assert!(matches!(error, Error::Missing { .. }), "{error}");
+
+        let report = back_up_as(repository, DeltaMode::Always, streams).await.expect("backs up");
+        let [problem] = &report.problems[..] else { panic!("{:?}", report.problems) };
+        assert!(problem.contains("packs are missing (1)"), "{problem}");
+        let totals = &report.snapshot.record.totals;
+        assert_eq!(totals.chunks_new_n, totals.chunks_n, "what can't be read is stored again");
+        for snapshot in [&report.snapshot, second] {
+            assert!(get_back(repository, snapshot).await.expect("restores") == *streams);
+        }
+    });
+}
+
+#[test]
 fn a_damaged_base_pack_is_named_and_later_days_do_without_it() {
     run(async {
         let mut scene = TwoDays::create(2).await;

@@ -10,9 +10,9 @@ use crate::state::assembly::{self, Assembly, Planner, Wanted};
 use crate::state::chains::{self, Find, PackFailure};
 use crate::state::fetch::Fetcher;
 use crate::state::index::{BlobKey, Found};
-use crate::words::error::Result;
+use crate::words::error::{Error, Result};
 use crate::words::id::PackId;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 /// Decodes deltas, each given as its chunks; returns the chunks that are damaged.
 pub(super) async fn check(
@@ -45,7 +45,11 @@ pub(super) async fn check(
         for delta in wanted.chunk_by(|(_, a), (_, b)| a.blob_key() == b.blob_key()) {
             let mut left = delta.iter().copied().collect();
             let Err(PackFailure { pack, error }) = assembly::fetch_window(fetcher, &mut left).await else { continue };
-            let (_, found) = delta[0];
+            let found = delta[0].1;
+            // What is nowhere is found by the walk over the snapshots, which knows whose loss it is.
+            if is_nowhere(fetcher, found).await? {
+                continue;
+            }
             let cause = if damaged_packs.contains(&pack) {
                 (FindingKind::PackDamaged, names::pack(found.info.kind, pack))
             } else {
@@ -57,6 +61,15 @@ pub(super) async fn check(
     }
     report.bytes_read += fetcher.reader().bytes_read() - read_before;
     Ok(damaged)
+}
+
+/// Returns whether the index does not know a base that the delta needs, its own or one of its bases'.
+async fn is_nowhere(fetcher: &Fetcher, found: Found) -> Result<bool> {
+    match chains::close(fetcher, found, &mut |_| false, &mut BTreeMap::new()).await {
+        Err(PackFailure { error: Error::Missing { .. }, .. }) => Ok(true),
+        Err(failure) if !failure.error.is_damage() => Err(failure.error),
+        _ => Ok(false),
+    }
 }
 
 /// Returns the blob that a chain ends in, following the first base of each; or as far as it can be followed.
