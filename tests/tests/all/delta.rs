@@ -371,6 +371,21 @@ fn a_cached_pack_that_is_damaged_does_no_harm() {
 }
 
 #[test]
+fn a_cached_manifest_that_is_damaged_is_in_the_way_once() {
+    run(async {
+        let mut cached = Cached::create(15, 1 << 30).await;
+        cached.flip_a_bit_of_each("meta").await;
+        // The same dump again: its manifest stays in the pack that is damaged.
+        let same = dumps::one("t", cached.table.dump());
+        back_up_as(&cached.repository, DeltaMode::Auto, &same).await.expect("backs up");
+        let (_, problems) = cached.next_day().await;
+        assert_eq!(problems, Vec::<String>::new(), "it is gone, not damaged again");
+        let (totals, _) = cached.next_day().await;
+        assert_has_deltas(&totals);
+    });
+}
+
+#[test]
 fn a_cache_keeps_to_its_bound() {
     const BYTES_MAX: u64 = 3 << 20;
     run(async {
