@@ -57,7 +57,11 @@ impl PackCache {
         }
         create_private(&self.folder)?;
         let temporary = self.folder.join(format!("{}.{}.tmp", pack, std::process::id()));
-        let written = File::create(&temporary).and_then(|mut file| file.write_all(bytes));
+        let written = File::create(&temporary).and_then(|mut file| {
+            file.write_all(bytes)?;
+            // By the clock that reading goes by: the file system's own may lag behind it.
+            file.set_modified(SystemTime::now())
+        });
         if let Err(error) = written.and_then(|()| fs::rename(&temporary, self.path(pack))) {
             // What is left of it goes with the next `make_room` if it can't go now.
             let _ = fs::remove_file(&temporary);

@@ -253,7 +253,10 @@ impl<'a> BaseReader<'a> {
     }
 
     /// Notes what could not be read, unless it is only that the cache does not have it.
-    pub fn note(&mut self, failure: &PackFailure) {
+    pub async fn note(&mut self, failure: &PackFailure) {
+        if matches!(failure.error, Error::Damaged { .. }) {
+            self.fetcher.reader().forget(failure.pack).await;
+        }
         if !matches!(failure.error, Error::Missing { .. }) && self.problems.len() < 10 {
             self.problems.insert(format!("no delta against it: {}", failure.error));
         }
@@ -304,11 +307,7 @@ impl<'a> BaseReader<'a> {
         match self.read_once(&[choice]).await {
             Ok(mut prefixes) => prefixes.pop(),
             Err(failure) => {
-                // What the cache has of it may be what is wrong.
-                if let (Some(cache), Error::Damaged { .. }) = (&self.fetcher.repository().cache, &failure.error) {
-                    cache.forget(failure.pack).await;
-                }
-                self.note(&failure);
+                self.note(&failure).await;
                 None
             }
         }

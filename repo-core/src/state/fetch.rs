@@ -13,7 +13,7 @@ use crate::words::limits::{NODE_BLOBS_CACHED_MAX, READS_MAX};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Reads from one repository through one index. It completes the index from the packs' own trailers if a fragment is
 /// lost; and where a pack is gone or damaged, it loads the index again, once a pack, to find its chunks elsewhere.
@@ -23,14 +23,19 @@ pub struct Fetcher {
     chains: Chains,
     /// Whether the index stays as it is, whatever is found.
     is_fixed: bool,
-    repairs: tokio::sync::Mutex<Repairs>,
+    /// Not held while something is awaited: stages that share a fetcher also share a task, and one that waits to hand on
+    /// its work is not polled, with whatever it holds.
+    repairs: Mutex<Repairs>,
     node_blobs: Mutex<VecDeque<((PackId, u32), Bytes)>>,
 }
 
 #[derive(Default)]
 struct Repairs {
     scanned: bool,
+    /// Packs whose places are taken last.
     avoided: HashSet<PackId>,
+    /// Those of them that the index was loaded with.
+    heeded: HashSet<PackId>,
 }
 
 impl Fetcher {
@@ -94,9 +99,12 @@ impl Fetcher {
         })
     }
 
+    fn repairs(&self) -> MutexGuard<'_, Repairs> {
+        self.repairs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn scan_uncovered(&self) -> Result<()> {
-        let mut repairs = self.repairs.lock().await;
-        if std::mem::replace(&mut repairs.scanned, true) {
+        if self.repairs().scanned {
             return Ok(());
         }
         let packs = loader::list_packs(self.repository()).await?;
@@ -106,12 +114,18 @@ impl Fetcher {
             stream::iter(uncovered).map(|pack| loader::read_trailer(self.repository(), pack)).buffered(READS_MAX);
         while let Some(contents) = trailers.next().await {
             match contents {
-                Ok(contents) => self.index.write().unwrap_or_else(PoisonError::into_inner).add(&contents),
+                Ok(contents) => self.with_index_mut(|index| {
+                    // Another may have come across it meanwhile.
+                    if !index.has_pack(&contents.info.id) {
+                        index.add(&contents);
+                    }
+                }),
                 // What a damaged pack holds stays unknown, and so missing where it is needed.
                 Err(error) if error.is_damage() || matches!(error, Error::NewerFormat { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
+        self.repairs().scanned = true;
         Ok(())
     }
 
@@ -133,15 +147,21 @@ impl Fetcher {
     /// # Errors
     /// [`Error::Store`].
     pub async fn avoid_all(&self, packs: impl IntoIterator<Item = PackId>) -> Result<()> {
-        let mut repairs = self.repairs.lock().await;
-        let avoided_before_n = repairs.avoided.len();
-        repairs.avoided.extend(packs);
-        if repairs.avoided.len() > avoided_before_n {
-            let loaded = loader::load_avoiding(self.repository(), &repairs.avoided).await?;
-            *self.index.write().unwrap_or_else(PoisonError::into_inner) = loaded.index;
-            repairs.scanned = false;
+        self.repairs().avoided.extend(packs);
+        loop {
+            let avoided = self.repairs().avoided.clone();
+            if avoided == self.repairs().heeded {
+                return Ok(());
+            }
+            let loaded = loader::load_avoiding(self.repository(), &avoided).await?;
+            let mut repairs = self.repairs();
+            // If another has added to them meanwhile, it is loaded once more.
+            if repairs.avoided == avoided {
+                self.with_index_mut(|index| *index = loaded.index);
+                repairs.scanned = false;
+                repairs.heeded = avoided;
+            }
         }
-        Ok(())
     }
 
     /// Returns the bytes of a manifest node, verified.
@@ -155,7 +175,12 @@ impl Fetcher {
             match self.node_once(id, found).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if error.is_damage() && self.avoid(found.info.id, &mut tried).await? => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if matches!(error, Error::Damaged { .. }) {
+                        self.reader.forget(found.info.id).await;
+                    }
+                    return Err(error);
+                }
             }
         }
     }

@@ -300,10 +300,12 @@ fn smaller_whole(
         }
         whole => whole,
     };
-    if (cost as u64) * 2 <= stored * run.plain.len() as u64 / plain.max(1) {
+    let alone = (stored * run.plain.len() as u64 / plain.max(1)).min(run.plain.len() as u64);
+    if (cost as u64) * 2 <= alone {
         return Ok(None);
     }
     let (encoding, encoded) = compressor.compress(&run.plain)?;
+    // Never longer than the plaintext: so is no delta that is kept.
     Ok((encoded.len() <= cost).then_some((encoding, encoded)))
 }
 

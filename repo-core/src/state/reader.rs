@@ -4,6 +4,7 @@ use super::repository::Repository;
 use crate::format::names;
 use crate::format::pack::PackInfo;
 use crate::words::error::{Error, Result};
+use crate::words::id::PackId;
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,13 @@ impl PackReader {
     /// Returns how many bytes it has read so far, from wherever.
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// After what it read of a pack was found to be damaged: forgets what the cache has of it, which may be what is wrong.
+    pub async fn forget(&self, pack: PackId) {
+        if let (Some(cache), ReadFrom::CacheThenStore | ReadFrom::Cache) = (&self.repository.cache, self.from) {
+            cache.forget(pack).await;
+        }
     }
 
     /// Reads a part of a pack.

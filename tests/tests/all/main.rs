@@ -8,6 +8,8 @@ mod calls;
 mod commands;
 mod crash;
 mod damage;
+mod delta;
+mod delta_damage;
 mod durable;
 mod fixtures;
 mod fuzz_corpus;

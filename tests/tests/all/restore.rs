@@ -39,7 +39,7 @@ impl Target for Noted {
 }
 
 /// The keys of a test repository, as only somebody with its key file can have them.
-async fn keys_of(store: &Watched, repository: &Repository) -> Keys {
+pub async fn keys_of(store: &Watched, repository: &Repository) -> Keys {
     let names = store.names().await;
     let name = names.iter().find(|name| name.starts_with("keys/")).expect("there is a slot");
     let bytes = store.read(name).await;

@@ -247,10 +247,14 @@ async fn bases_stage(
     while let Some(batch) = batches.recv().await {
         let mut choices = Vec::with_capacity(batch.len());
         for run in &batch {
-            choices.push(bases::choose(fetcher, &run.likes).await.unwrap_or_else(|failure| {
-                reader.note(&failure);
-                None
-            }));
+            let choice = match bases::choose(fetcher, &run.likes).await {
+                Ok(choice) => choice,
+                Err(failure) => {
+                    reader.note(&failure).await;
+                    None
+                }
+            };
+            choices.push(choice);
         }
         let bases = reader.read(choices).await;
         let runs = batch.into_iter().zip(bases).map(|(run, bases)| Run { plain: run.plain, chunks: run.chunks, bases });

@@ -3,11 +3,12 @@
 pub mod dumps;
 pub mod postgres;
 pub mod random;
+pub mod rows;
 pub mod watched;
 
 use dedump_core::{
-    BackupOptions, CreateOptions, Credential, Filter, OpenOptions, Repository, RestoreOptions, Result, Snapshot, Store,
-    WriterTarget, backup, list, restore,
+    BackupOptions, BackupReport, CreateOptions, Credential, DeltaMode, Filter, OpenOptions, Repository, RestoreOptions,
+    Result, Snapshot, Store, WriterTarget, backup, list, restore,
 };
 use std::time::Duration;
 
@@ -49,6 +50,12 @@ pub async fn open(store: Store) -> Result<Repository> {
 pub async fn back_up(repository: &Repository, source: &str, streams: &dumps::Streams) -> Result<Snapshot> {
     let engine = dumps::StreamsEngine(streams.clone());
     Ok(backup(repository, &engine, &BackupOptions::new(source, "host"), &()).await?.snapshot)
+}
+
+/// Backs up these streams as the next snapshot of the source `s`, with deltas or without.
+pub async fn back_up_as(repository: &Repository, delta: DeltaMode, streams: &dumps::Streams) -> Result<BackupReport> {
+    let options = BackupOptions { delta, ..BackupOptions::new("s", "host") };
+    backup(repository, &dumps::StreamsEngine(streams.clone()), &options, &()).await
 }
 
 /// Restores a whole snapshot into memory.
