@@ -398,8 +398,5 @@ fn a_cache_keeps_to_its_bound() {
             assert!((1..=BYTES_MAX).contains(&bytes), "{bytes} bytes");
         }
         assert!(written > 2 * BYTES_MAX, "more was written than there is room for: {written}");
-        // What was written last is what stays.
-        let (totals, _) = cached.next_day().await;
-        assert_has_deltas(&totals);
     });
 }

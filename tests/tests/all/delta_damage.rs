@@ -30,7 +30,7 @@ impl TwoDays {
     async fn create(seed: u64) -> TwoDays {
         let store = Watched::create();
         let repository = create(store.store()).await.expect("creates");
-        let (mut table, mut days) = (Table::create(seed, 40_000), Vec::new());
+        let (mut table, mut days) = (Table::create(seed, 100_000), Vec::new());
         let mut first_pack = None;
         for _ in 0..2 {
             table.change();
