@@ -33,7 +33,8 @@ pub struct Like {
     pub position: usize,
 }
 
-/// The parent's stream. Takes 16 bytes a chunk, and 28 more once a place had to be searched for in all of it.
+/// The parent's stream. Takes 16 bytes a chunk, three times that for a moment while it is loaded, and 28 more once a place had
+/// to be searched for in all of it.
 pub struct Parent {
     chunks: Arc<[ParentChunk]>,
     /// Where the older self of the next chunk is, if all goes on as before.

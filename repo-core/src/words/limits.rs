@@ -119,7 +119,7 @@ pub const RESTORE_BYTES_MAX: usize =
 /// Chunks and bases in the entries of deltas that a reader keeps, at most, but for those of one pack; about 48 bytes each.
 pub const DELTA_ENTRIES_CACHED_MAX: usize = 1536 * KIB;
 /// Plaintext that must be decoded to decode one delta, at most, as far as a writer can tell.
-pub const DELTA_CHAIN_BYTES_TARGET: usize = 32 * MIB;
+pub const DELTA_CHAIN_BYTES_TARGET: usize = 64 * MIB;
 /// Plaintext that must be decoded to decode one delta that a reader accepts, at most.
 pub const DELTA_CHAIN_BYTES_MAX: usize = 256 * MIB;
 

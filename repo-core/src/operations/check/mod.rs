@@ -190,7 +190,8 @@ impl Findings {
 
 /// Checks the repository.
 ///
-/// Opens no manifest node twice. Memory: the index, 33 bytes or so a different chunk and node, and with data some packs.
+/// Opens no manifest node twice. Memory: the index, 33 bytes or so a different chunk and node, some bytes a delta, and with
+/// data some packs and 200 bytes or so a chunk in deltas.
 ///
 /// # Errors
 /// [`Error::Store`]: the store failed, which is no damage. [`Error::Invalid`]: an impossible share or part. Damage is in
