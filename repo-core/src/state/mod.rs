@@ -4,6 +4,7 @@ pub mod assembly;
 pub mod bases;
 pub mod chains;
 pub mod fetch;
+pub mod fragments;
 pub mod index;
 pub mod loader;
 pub mod manifest;

@@ -1,4 +1,4 @@
-//! Turns new chunks and nodes into packs, and packs into index fragments.
+//! Turns new chunks and nodes into packs.
 //!
 //! Runs of chunks are compressed side by side and sealed into the open pack in windows on the processor's pool. A full
 //! pack is opened again and verified in memory before it is put, while the next one fills.
@@ -9,18 +9,14 @@ use crate::crafts::compress::{Compressor, Decompressor, DeltaCompressor, Encodin
 use crate::crafts::crypto::keys::Keys;
 use crate::edges::cpu;
 use crate::edges::progress::{Event, Progress};
-use crate::edges::store::Created;
 use crate::edges::system::random;
 use crate::format::contents::{BASE_ENTRY_BYTES, BlobEntry, ChunkEntry};
-use crate::format::fragment;
-use crate::format::names::{self, FragmentName, PackKind};
+use crate::format::names::{self, PackKind};
 use crate::format::pack::{self, EncodedBlob, PackContents, PackWriter};
 use crate::format::record::Sealer;
 use crate::words::error::{Error, Result};
-use crate::words::id::SessionId;
 use crate::words::limits::{
-    DATA_PACK_BYTES_TARGET, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, FRAGMENT_CHUNKS_TARGET, META_PACK_BYTES_TARGET,
-    UPLOADS_MAX,
+    DATA_PACK_BYTES_TARGET, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, META_PACK_BYTES_TARGET, UPLOADS_MAX,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -345,60 +341,12 @@ async fn verify_and_put(
     Ok((contents, cached))
 }
 
-/// Writes a session's index fragments.
-pub struct Fragments<'a> {
-    repository: &'a Repository,
-    session: SessionId,
-    pending: Vec<PackContents>,
-    pending_chunks_n: usize,
-    written_n: u32,
-    written_bytes: u64,
-}
-
-impl<'a> Fragments<'a> {
-    /// Creates the writer of a session's fragments.
-    pub fn create(repository: &'a Repository, session: SessionId) -> Self {
-        Fragments { repository, session, pending: Vec::new(), pending_chunks_n: 0, written_n: 0, written_bytes: 0 }
-    }
-
-    /// Notes the packs that arrive, writes a fragment whenever enough has come together and one at the end; returns how
-    /// many fragments it wrote, and their bytes.
-    ///
-    /// # Errors
-    /// [`Error::Store`], [`Error::Conflict`].
-    pub async fn run(mut self, mut stored: mpsc::UnboundedReceiver<PackContents>) -> Result<(u32, u64)> {
-        while let Some(pack) = stored.recv().await {
-            self.pending_chunks_n += pack.blobs.iter().map(|blob| blob.chunks.len()).sum::<usize>();
-            self.pending.push(pack);
-            if self.pending_chunks_n >= FRAGMENT_CHUNKS_TARGET {
-                self.write().await?;
-            }
-        }
-        if !self.pending.is_empty() {
-            self.write().await?;
-        }
-        Ok((self.written_n, self.written_bytes))
-    }
-
-    async fn write(&mut self) -> Result<()> {
-        let packs = std::mem::take(&mut self.pending);
-        self.pending_chunks_n = 0;
-        let name = FragmentName { session: self.session, number: self.written_n };
-        let (repository, salt) = (self.repository.clone(), random()?);
-        let bytes = self.repository.cpu.run(move || fragment::seal(repository.sealer(), name, salt, &packs)).await;
-        self.written_bytes += bytes.len() as u64;
-        match self.repository.store.create(&names::fragment(name), bytes.into()).await? {
-            Created::Yes => self.written_n += 1,
-            Created::Taken => return Err(Error::Conflict(format!("{} is taken; try again", names::fragment(name)))),
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::edges::store::Store;
+    use crate::format::contents::BaseEntry;
+    use crate::format::pack::Delta;
     use crate::state::repository::{CreateOptions, Credential};
 
     #[tokio::test(flavor = "multi_thread")]
@@ -408,23 +356,43 @@ mod tests {
         let repository = Repository::create(store.clone(), &secret, CreateOptions::default()).await.expect("creates");
         let plain = b"some chunk".repeat(100);
         let chunk = ChunkEntry { id: repository.keys.chunk_id(&plain), plain_bytes: plain.len() as u32 };
-        let job = |chunk| {
+        let mut noise = vec![0; 5000];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        let of_noise = ChunkEntry { id: repository.keys.chunk_id(&noise), plain_bytes: 5000 };
+        let job = |run| {
             let open = None;
             let job = PackJob { repository: repository.clone(), kind: PackKind::Data, level: 3, open, at_end: true };
-            let run = Run { plain: plain.clone(), chunks: vec![chunk], bases: None };
             let (_, mut full) = job.run(vec![run]).expect("packs");
             full.remove(0)
         };
+        let whole = |chunk| Run { plain: plain.clone(), chunks: vec![chunk], bases: None };
         // A bit that flips after sealing, and a chunk that changed between hashing and compressing.
-        let mut flipped = job(chunk);
+        let mut flipped = job(whole(chunk));
         flipped.bytes[100] ^= 1;
-        let renamed = job(ChunkEntry { id: repository.keys.chunk_id(b"another"), ..chunk });
+        let renamed = job(whole(ChunkEntry { id: repository.keys.chunk_id(b"another"), ..chunk }));
         for garbled in [flipped, renamed] {
             let error = verify_and_put(&repository, &(), garbled).await.expect_err("is found");
             assert!(matches!(error, Error::System(_)), "{error}");
             assert_eq!(store.list(names::PACKS).await.expect("lists"), []);
         }
-        let (_, cached) = verify_and_put(&repository, &(), job(chunk)).await.expect("a whole one is put");
+        // A delta that is not the one that was found to decode: the pack alone can't tell.
+        let bases = Bases {
+            delta: Delta {
+                depth: 1,
+                generation: 1,
+                bases: vec![BaseEntry { id: chunk.id, start: 0, plain_bytes: chunk.plain_bytes }],
+                likes: vec![0],
+            },
+            prefix: noise.clone().into(),
+            whole: (0, 0),
+        };
+        let mut delta = job(Run { plain: noise.clone(), chunks: vec![of_noise], bases: Some(bases) });
+        assert_eq!(delta.contents.blobs[0].depth, 1, "it is a delta");
+        delta.deltas[0].1[0] ^= 1;
+        let error = verify_and_put(&repository, &(), delta).await.expect_err("is found");
+        assert!(error.to_string().contains("not the delta that was made"), "{error}");
+
+        let (_, cached) = verify_and_put(&repository, &(), job(whole(chunk))).await.expect("a whole one is put");
         cached.expect("there is no cache to fail");
         assert_eq!(store.list(names::PACKS).await.expect("lists").len(), 1);
     }
