@@ -1,13 +1,15 @@
 //! What the command line may say. Each command's own flags stand in its file.
 
 use crate::commands::{
-    backup, check, completions, demo, diff, forget, init, key, man, reindex, restore, show, snapshots, stats,
+    backup, check, completions, demo, diff, forget, hold, init, key, man, prune, reindex, restore, sessions, show,
+    snapshots, stats,
 };
 use crate::secret::SecretFlags;
 use crate::{exit, time};
 use clap::{Args, Parser, Subcommand};
-use dedump_core::Filter;
+use dedump_core::{Filter, MaxUnused};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Backs up database dumps into a deduplicating, encrypted repository.
 ///
@@ -91,7 +93,11 @@ pub enum Command {
     Show(show::ShowArgs),
     Restore(restore::RestoreArgs),
     Diff(diff::DiffArgs),
-    Forget(forget::ForgetArgs),
+    Forget(Box<forget::ForgetArgs>),
+    Hold(hold::HoldArgs),
+    Release(hold::ReleaseArgs),
+    Prune(prune::PruneArgs),
+    Sessions(sessions::SessionsArgs),
     Check(check::CheckArgs),
     Reindex(reindex::ReindexArgs),
     Stats(stats::StatsArgs),
@@ -99,6 +105,54 @@ pub enum Command {
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+}
+
+/// After so long without a sign a session looks dead, unless the user says otherwise.
+pub const DEAD_AFTER: &str = "3h";
+
+/// Reads a length of time: `90s`, `30m`, `3h`, `1h 30m`.
+///
+/// # Errors
+/// A line that says which forms there are.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| "give a length of time like 90s, 30m or 3h".to_owned())
+}
+
+/// Reads a size: `500`, `10KiB`, `1.5GiB`; `K`, `M`, `G` and `T` stand for KiB and so on.
+///
+/// # Errors
+/// A line that says which forms there are.
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits_n = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_n);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        _ => 64,
+    };
+    let bytes = number.parse::<f64>().ok().filter(|_| shift < 64).map(|number| number * (1u64 << shift) as f64);
+    match bytes {
+        Some(bytes) if bytes < 9e18 => Ok(bytes as u64),
+        _ => Err("give a size like 500MiB or 10GiB".to_owned()),
+    }
+}
+
+/// Reads how much may stay unused: `5%`, or a size.
+///
+/// # Errors
+/// A line that says which forms there are.
+pub fn max_unused(text: &str) -> Result<MaxUnused, String> {
+    match text.strip_suffix('%') {
+        Some(percent) => match percent.trim().parse::<f64>() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(MaxUnused::Percent(percent)),
+            _ => Err("give a share from 0% to 100%".to_owned()),
+        },
+        None => size(text).map(MaxUnused::Bytes).map_err(|_| "give a share like 5% or a size like 10GiB".to_owned()),
+    }
 }
 
 /// Which snapshots are meant.
@@ -182,6 +236,25 @@ mod tests {
             assert!(tag(text).is_err(), "{text:?}");
         }
         assert_eq!(tag("env="), Ok(("env".to_owned(), String::new())));
+    }
+
+    #[test]
+    fn sizes_shares_and_lengths_of_time_are_read_or_refused() {
+        for (text, bytes) in [("0", 0), ("500", 500), ("10KiB", 10_240), ("1.5g", 3 << 29), ("2 TiB", 2 << 40)] {
+            assert_eq!(size(text), Ok(bytes), "{text:?}");
+        }
+        for text in ["", "GiB", "-1", "1e3", "10XB", "1.2.3", "99999999999TiB"] {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+        assert_eq!(max_unused("5%"), Ok(MaxUnused::Percent(5.0)));
+        assert_eq!(max_unused("1GiB"), Ok(MaxUnused::Bytes(1 << 30)));
+        for text in ["101%", "-1%", "%", "NaN%", "much"] {
+            assert!(max_unused(text).is_err(), "{text:?}");
+        }
+        assert_eq!(duration("90m"), Ok(Duration::from_secs(5400)));
+        for text in ["", "3", "-1h", "soon"] {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

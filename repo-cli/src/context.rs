@@ -129,6 +129,13 @@ pub struct Opening {
     credential: Credential,
 }
 
+/// Returns who runs this: `user@host`.
+pub fn user_at_host() -> String {
+    let user = nix::unistd::geteuid();
+    let name = nix::unistd::User::from_uid(user).ok().flatten().map_or_else(|| user.to_string(), |user| user.name);
+    format!("{name}@{}", host_name())
+}
+
 /// Returns this machine's name.
 pub fn host_name() -> String {
     nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())

@@ -1,10 +1,36 @@
 //! The JSON of what several commands print. `repo-cli/JSON.md` documents it; it grows, and what is there stays.
 
 use crate::time;
-use dedump_core::{Quality, Snapshot, StreamRecord};
+use dedump_core::{Hold, HoldRecord, Quality, Snapshot, SnapshotId, StreamRecord};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-/// A snapshot, with all that it says.
+/// A snapshot, with all that it says, and the hold on it.
+pub fn held_snapshot(one: &Snapshot, holds: &BTreeMap<SnapshotId, Hold>) -> Value {
+    let mut value = snapshot(one);
+    value["hold"] = holds.get(&one.id).map_or(Value::Null, hold);
+    value
+}
+
+/// A hold, and whether it holds now.
+pub fn hold(hold: &Hold) -> Value {
+    let holds = hold.holds_at(time::now_ms());
+    match hold {
+        Hold::Says(HoldRecord { reason, since_ms, until_ms, by }) => json!({
+            "holds": holds,
+            "reason": reason,
+            "since": time::rfc3339(*since_ms),
+            "until": until_ms.map(time::rfc3339),
+            "by": by,
+            "problem": null,
+        }),
+        Hold::Unreadable(why) => {
+            json!({ "holds": holds, "reason": null, "since": null, "until": null, "by": null, "problem": why })
+        }
+    }
+}
+
+/// A snapshot, with all that it says. That nothing holds it is right for one that was just made.
 pub fn snapshot(snapshot: &Snapshot) -> Value {
     let record = &snapshot.record;
     json!({
@@ -22,6 +48,7 @@ pub fn snapshot(snapshot: &Snapshot) -> Value {
         "parent": record.parent.map(|id| id.to_string()),
         "origin": record.origin.map(|id| id.to_string()),
         "program": record.program,
+        "hold": null,
         "bytes": record.totals.bytes,
         "chunks": record.totals.chunks_n,
         "chunks_new": record.totals.chunks_new_n,

@@ -105,6 +105,10 @@ pub struct Table {
     right: Vec<bool>,
 }
 
+/// What a wrapped column needs beside the others, and how far it is indented where it has to go below them.
+const ROOM_MIN: usize = 36;
+const INDENT: usize = 8;
+
 impl Table {
     /// Creates a table; a header that starts with `>` makes a column of numbers.
     pub fn new(headers: &[&str]) -> Self {
@@ -114,8 +118,35 @@ impl Table {
     }
 
     /// Appends a row.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.iter().map(|cell| crate::human::safe(cell)).collect());
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| crate::human::safe(&cell)).collect());
+    }
+
+    /// Returns the table as text, the last column wrapped at its commas where a line would be wider than this.
+    pub fn render_within(&self, width: usize) -> String {
+        let lasts = self.rows.iter().map(|row| row.last().map_or(0, |cell| cell.chars().count()));
+        let mut text = String::new();
+        for (line, last) in self.render().lines().zip(lasts) {
+            let column = line.chars().count() - last;
+            let (start, last) = line.split_at(line.char_indices().nth(column).map_or(line.len(), |(at, _)| at));
+            text.push_str(start);
+            // Where there is hardly any room beside it, it goes below.
+            let indent = if column + ROOM_MIN > width { INDENT } else { column };
+            let mut at = column;
+            for part in last.split_inclusive(", ") {
+                let part_n = part.chars().count();
+                if at + part.trim_end().chars().count() > width && (at > indent) {
+                    text.truncate(text.trim_end().len());
+                    text.push('\n');
+                    text.push_str(&" ".repeat(indent));
+                    at = indent;
+                }
+                text.push_str(part);
+                at += part_n;
+            }
+            text.push('\n');
+        }
+        text
     }
 
     /// Returns the table as text.
@@ -134,6 +165,11 @@ impl Table {
         }
         text
     }
+}
+
+/// Returns how wide the terminal on standard output is, if it is one.
+pub fn width() -> Option<usize> {
+    terminal_size::terminal_size_of(stdout()).map(|(width, _)| usize::from(width.0))
 }
 
 /// Facts, one a line, their names in a column: `name   value`.
@@ -167,6 +203,19 @@ mod tests {
         let mut table = Table::new(&["ID", ">SIZE", "TAG"]);
         table.row(["a".to_owned(), "1 B".to_owned(), "ü\u{1b}[1m".to_owned()]);
         table.row(["longer".to_owned(), "100 B".to_owned(), String::new()]);
+        assert_eq!(table.render_within(80), table.render());
         assert_eq!(table.render(), "ID       SIZE  TAG\na         1 B  ü\u{fffd}[1m\nlonger  100 B\n");
+    }
+
+    #[test]
+    fn the_last_column_wraps_at_its_commas() {
+        let mut table = Table::new(&["ID", "RULES"]);
+        table.row(["ab, c".to_owned(), "last 1 of 3, daily 2026-11-20 (1 of 7), within 90d".to_owned()]);
+        table.row(["d".to_owned(), String::new()]);
+        let beside = "ID     RULES\nab, c  last 1 of 3, daily 2026-11-20 (1 of 7),\n       within 90d\nd\n";
+        assert_eq!(table.render_within(50), beside);
+        let below = "ID     RULES\nab, c  last 1 of 3,\n        daily 2026-11-20 (1 of 7),\n        within 90d\nd\n";
+        assert_eq!(table.render_within(35), below);
+        assert_eq!(table.render_within(1000), table.render());
     }
 }

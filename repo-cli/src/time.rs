@@ -23,10 +23,20 @@ pub fn parse_ms(text: &str) -> Result<i64, String> {
         })
 }
 
+/// Returns the time of day, in milliseconds since 1970 UTC.
+pub fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
 /// Prints a time for a person: `2026-01-31 17:05:00Z`.
 pub fn for_people(ms: i64) -> String {
     Timestamp::from_millisecond(ms)
         .map_or_else(|_| "?".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+/// Prints the date of a time, in UTC: `2026-01-31`.
+pub fn date(ms: i64) -> String {
+    Timestamp::from_millisecond(ms).map_or_else(|_| "?".to_owned(), |time| time.strftime("%Y-%m-%d").to_string())
 }
 
 /// Prints a time for a program: RFC 3339 in UTC, with milliseconds.

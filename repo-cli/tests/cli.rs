@@ -2,6 +2,8 @@
 
 #[path = "cli/disk.rs"]
 mod disk;
+#[path = "cli/forget.rs"]
+mod forget;
 
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -179,7 +181,7 @@ fn snapshots_are_listed_shown_compared_and_forgotten() {
     place.run(["forget", "--dry-run", &first]).expect_exit(0);
     assert_eq!(place.json(["snapshots"]).as_array().map(Vec::len), Some(2));
     let forgot = place.run(["forget", &first]).expect_exit(0).out;
-    assert!(forgot.contains("later prune"), "{forgot}");
+    assert!(forgot.contains("dedump prune"), "{forgot}");
     let left = place.json(["snapshots"]);
     assert_eq!(left.as_array().map(Vec::len), Some(1));
     assert_eq!(left[0]["id"], second.as_str());

@@ -10,7 +10,8 @@
 //! - [`restore`] gives streams to a [`Target`]: every chunk is verified before it is handed over, every stream as a whole
 //!   before it is ended.
 //! - [`list`] and [`find`] name snapshots, [`diff`] compares two, [`stats`] counts, [`check`] looks for damage,
-//!   [`reindex`] makes the index anew from the packs, [`forget`] takes a snapshot away. [`add_key`], [`list_keys`] and
+//!   [`reindex`] makes the index anew from the packs, [`forget`] takes a snapshot away. [`plan_forget`] says what a
+//!   [retention policy](retention::Policy) takes away, and [`hold`] keeps a snapshot from all of that. [`add_key`], [`list_keys`] and
 //!   [`remove_key`] say who may open.
 //!
 //! ```
@@ -47,23 +48,32 @@ mod words;
 
 pub use crafts::chunker::{ChunkerKind, ChunkerParams};
 pub use crafts::crypto::slot::Argon2Params;
+pub use crafts::retention;
 pub use edges::cache::PackCache;
 pub use edges::progress::{Event, Progress};
 pub use edges::source::{Engine, ReaderEngine, Sink, StreamWriter, Verdict, check_stream_name};
-pub use edges::store::Store;
+pub use edges::store::{Requests, Store};
 pub use edges::target::{Existing, FileTarget, Target, WriterTarget};
 pub use format::config::ConfigRecord;
+pub use format::hold::HoldRecord;
+pub use format::session::SessionRecord;
 pub use format::slot::{SlotKind, SlotLabel};
 pub use format::snapshot::{Quality, SnapshotRecord, StreamRecord, Totals};
 pub use operations::backup::{BackupOptions, BackupReport, DeltaMode, backup};
 pub use operations::check::{CheckReport, Finding, FindingKind, ReadData, check};
 pub use operations::diff::{Change, DiffReport, StreamDiff, diff};
-pub use operations::find::{Filter, Listing, find, find_id, list};
-pub use operations::forget::forget;
+pub use operations::find::{Filter, Listing, find, find_held, find_id, list};
+pub use operations::forget::{Forgotten, forget, forget_all};
+pub use operations::hold::{HoldOptions, hold, list_holds, release};
 pub use operations::keys::{KeySlot, add_key, list_keys, remove_key};
+pub use operations::probe::probe_store;
+pub use operations::prune::{MaxUnused, PruneOptions, PruneOutcome, PrunePlan, PruneReport, plan_prune, prune};
 pub use operations::reindex::{ReindexReport, reindex};
 pub use operations::restore::{RestoreOptions, RestoreReport, restore};
+pub use operations::retention::{ForgetGroup, ForgetPlan, Judged, plan_forget};
+pub use operations::sessions::{SessionInfo, list_sessions};
 pub use operations::stats::{StatsReport, stats};
+pub use state::holds::Hold;
 pub use state::index::DepthStats;
 pub use state::repository::{CreateOptions, Credential, OpenOptions, Repository};
 pub use state::snapshots::Snapshot;
@@ -84,8 +94,9 @@ pub mod internals {
     pub use crate::crafts::chunker;
     pub use crate::crafts::crypto::{keys, seal, slot as slot_keys};
     pub use crate::crafts::{compress, sketch};
+    pub use crate::edges::store::Created;
     pub use crate::edges::system;
     pub use crate::format::*;
-    pub use crate::state::session::fence;
-    pub use crate::state::{index, loader};
+    pub use crate::state::session::{DecisionGround, Undecided, decide_on, fence};
+    pub use crate::state::{adoption, census, ground, index, loader, protocol};
 }

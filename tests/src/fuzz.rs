@@ -8,8 +8,9 @@ use dedump_core::internals::chunker::{Chunker, ChunkerKind, ChunkerParams};
 use dedump_core::internals::compress::{Compressor, Decompressor, DeltaCompressor, Encoding};
 use dedump_core::internals::config::ConfigRecord;
 use dedump_core::internals::contents::{BaseEntry, BlobEntry, ChunkEntry, NO_LIKE};
-use dedump_core::internals::decision::{FenceRecord, MergeRecord, TombstoneRecord};
+use dedump_core::internals::decision::{FenceRecord, MergeRecord, NoticeRecord, TombstoneRecord};
 use dedump_core::internals::header::{HEADER_BYTES, Header, ObjectType};
+use dedump_core::internals::hold::HoldRecord;
 use dedump_core::internals::keys::{Keys, Purpose, Secret, Secrets};
 use dedump_core::internals::names::{self, FragmentName, PackKind};
 use dedump_core::internals::node::{ChildEntry, LeafEntry, Node};
@@ -110,14 +111,16 @@ pub fn fragment(input: &[u8]) {
 /// A small sealed object: the first byte picks its type, the rest is what the codec meets.
 pub fn record(input: &[u8]) {
     let Some((pick, payload)) = input.split_first() else { return };
-    match pick % 7 {
+    match pick % 9 {
         0 => record_of::<ConfigRecord>(payload),
         1 => record_of::<SnapshotRecord>(payload),
         2 => record_of::<SessionRecord>(payload),
         3 => record_of::<MergeRecord>(payload),
         4 => record_of::<FenceRecord>(payload),
         5 => record_of::<TombstoneRecord>(payload),
-        _ => record_of::<SlotLabel>(payload),
+        6 => record_of::<SlotLabel>(payload),
+        7 => record_of::<NoticeRecord>(payload),
+        _ => record_of::<HoldRecord>(payload),
     }
 }
 
@@ -214,7 +217,7 @@ fn pack_blob(sealer: Sealer<'_>, input: &[u8]) {
     let (opener, cipher) = opener(sealer, 1000);
     let mut inflater = Decompressor::new().expect("memory");
     let sealed = sealed_part(&cipher, Domain::Body, encoded);
-    let opened = opener.open_blob(&mut inflater, (0, &place), PREFIX, &sealed);
+    let opened = opener.open_blob(&mut inflater, (0, &place), PREFIX, &sealed, Vec::new());
     if let Ok(plain) = opened {
         assert_eq!(plain.len(), place.plain_bytes as usize, "a blob has the length that was announced");
     }
@@ -456,10 +459,18 @@ fn record_seeds() -> Vec<Vec<u8>> {
         bytes_done: u64::MAX,
     };
     let config = ConfigRecord { created_ms: 0, program: text("dedump 0.1.0"), chunker };
-    let merge = MergeRecord { operation: text("reindex"), ended_ms: 1, fragments_n: 1, supersedes: vec![FRAGMENT] };
+    let merge = MergeRecord {
+        operation: text("prune"),
+        ended_ms: 1,
+        fragments_n: 1,
+        supersedes: vec![FRAGMENT],
+        notices: vec![FRAGMENT.session],
+    };
+    let notice = NoticeRecord { put_ms: 7, packs: vec![(PackKind::Meta, PackId([8; 32]))] };
     let fence = FenceRecord { by: SessionId([9; 16]), reason: text("it looked dead"), fenced_ms: 2 };
     let tombstone = TombstoneRecord { forgotten_ms: 3, source: text("postgres:app"), taken_ms: 4, fragments_n: 5 };
     let label = SlotLabel { label: text("laptop"), created_ms: 6, host: text("db1") };
+    let hold = HoldRecord { reason: text("audit"), since_ms: 7, until_ms: Some(i64::MAX), by: text("ana@db1") };
     vec![
         record_seed(0, &config),
         record_seed(1, &snapshot),
@@ -468,6 +479,8 @@ fn record_seeds() -> Vec<Vec<u8>> {
         record_seed(4, &fence),
         record_seed(5, &tombstone),
         record_seed(6, &label),
+        record_seed(7, &notice),
+        record_seed(8, &hold),
     ]
 }
 

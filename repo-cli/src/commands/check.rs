@@ -5,12 +5,12 @@ use crate::exit::{Exit, Outcome};
 use crate::human;
 use crate::progress::Work;
 use clap::Args;
-use dedump_core::{CheckReport, Finding, FindingKind, ReadData, SnapshotId, check};
+use dedump_core::{CheckReport, Finding, FindingKind, ReadData, SnapshotId, check, probe_store};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Look for damage; changes nothing
+/// Look for damage; changes no data
 ///
 /// Without --read-data the structure is checked: that every snapshot's data is listed and its packs are there. With it,
 /// the packs are read, and every chunk in them is decrypted and hashed.
@@ -28,6 +28,9 @@ pub struct CheckArgs {
     #[arg(long, value_name = "PERCENT%|N/M", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     #[arg(value_parser = read_data)]
     read_data: Option<ReadData>,
+    /// Probe the store, too: whether it keeps what commit and prune rest on; writes and deletes a few small objects
+    #[arg(long)]
+    store: bool,
 }
 
 /// Reads how much of the data is to be read: `all`, `10%`, `2/7`.
@@ -57,6 +60,9 @@ pub fn run(context: &Context, args: &CheckArgs) -> Outcome {
     };
     let started = Instant::now();
     let report = context.with_repository("nothing was changed", async |repository| {
+        if args.store {
+            probe_store(&repository).await?;
+        }
         Ok(check(&repository, read_data, &context.started_meter(Work::Objects("check"))).await?)
     })?;
     let found = !report.findings.is_empty();

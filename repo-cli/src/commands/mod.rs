@@ -6,11 +6,14 @@ pub mod completions;
 pub mod demo;
 pub mod diff;
 pub mod forget;
+pub mod hold;
 pub mod init;
 pub mod key;
 pub mod man;
+pub mod prune;
 pub mod reindex;
 pub mod restore;
+pub mod sessions;
 pub mod show;
 pub mod snapshots;
 pub mod stats;
@@ -33,6 +36,10 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Restore(args) => restore::run(&context, args),
         Command::Diff(args) => diff::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),
+        Command::Hold(args) => hold::run(&context, &args),
+        Command::Release(args) => hold::release(&context, &args),
+        Command::Prune(args) => prune::run(&context, &args),
+        Command::Sessions(args) => sessions::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
         Command::Reindex(args) => reindex::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),

@@ -7,7 +7,8 @@ use crate::exit::{Exit, Outcome};
 use crate::output::Table;
 use crate::{human, json, output, time};
 use clap::Args;
-use dedump_core::{Quality, Snapshot, find};
+use dedump_core::{Hold, Quality, Snapshot, SnapshotId, find, list_holds};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Show everything about one snapshot
@@ -22,14 +23,14 @@ pub struct ShowArgs {
 
 /// Runs it.
 pub fn run(context: &Context, args: &ShowArgs) -> Outcome {
-    let snapshot = context.with_repository("nothing was changed", async |repository| {
-        Ok(find(&repository, &args.snapshot, &args.filter.filter()).await?)
+    let (snapshot, holds) = context.with_repository("nothing was changed", async |repository| {
+        Ok((find(&repository, &args.snapshot, &args.filter.filter()).await?, list_holds(&repository).await?))
     })?;
-    context.print(|| json::snapshot(&snapshot), || to_text(&snapshot))?;
+    context.print(|| json::held_snapshot(&snapshot, &holds), || to_text(&snapshot, &holds))?;
     Ok(Exit::Done)
 }
 
-fn to_text(snapshot: &Snapshot) -> String {
+fn to_text(snapshot: &Snapshot, holds: &BTreeMap<SnapshotId, Hold>) -> String {
     let record = &snapshot.record;
     let totals = &record.totals;
     let took = Duration::from_millis(u64::try_from(record.ended_ms - record.started_ms).unwrap_or(0));
@@ -46,6 +47,7 @@ fn to_text(snapshot: &Snapshot) -> String {
     ];
     rows.extend(record.reasons.iter().map(|reason| ("reason", reason.clone())));
     rows.extend(record.warnings.iter().map(|warning| ("warning", warning.clone())));
+    rows.extend(holds.get(&snapshot.id).map(|hold| ("hold", hold_in_words(hold))));
     rows.extend(record.origin.map(|id| ("copied from", id.to_string())));
     rows.extend([
         ("size", format!("{} in {}", human::bytes(totals.bytes), human::counted(totals.chunks_n, "chunk"))),
@@ -72,4 +74,8 @@ fn to_text(snapshot: &Snapshot) -> String {
         text.push_str("\nIt can be restored; the reasons above say what looks odd.\n");
     }
     text
+}
+
+fn hold_in_words(hold: &Hold) -> String {
+    if hold.holds_at(time::now_ms()) { hold.to_string() } else { format!("{hold}; it has ended") }
 }

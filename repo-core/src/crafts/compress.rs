@@ -161,17 +161,29 @@ impl<'a> Decompressor<'a> {
         prefix: &'a [u8],
         plain_bytes: usize,
     ) -> Result<Vec<u8>, String> {
-        let plain = match encoding {
-            Encoding::Stored => encoded.to_vec(),
+        self.decompress_into(Vec::new(), encoding, encoded, prefix, plain_bytes)
+    }
+
+    /// As [`Decompressor::decompress`], into a buffer, whose bytes are replaced.
+    pub fn decompress_into(
+        &mut self,
+        mut plain: Vec<u8>,
+        encoding: Encoding,
+        encoded: &[u8],
+        prefix: &'a [u8],
+        plain_bytes: usize,
+    ) -> Result<Vec<u8>, String> {
+        plain.clear();
+        plain.reserve_exact(plain_bytes);
+        match encoding {
+            Encoding::Stored => plain.extend_from_slice(encoded),
             Encoding::Zstd | Encoding::ZstdPrefix => {
                 let failed = |code| format!("it does not inflate: {}", get_error_name(code));
-                let mut plain = Vec::with_capacity(plain_bytes);
                 // Also where there is none, so that none is left from before.
                 self.0.ref_prefix(prefix).map_err(failed)?;
                 self.0.decompress(&mut plain, encoded).map_err(failed)?;
-                plain
             }
-        };
+        }
         if plain.len() != plain_bytes {
             return Err(format!("it inflates to {} bytes instead of {plain_bytes}", plain.len()));
         }

@@ -40,6 +40,13 @@ pub enum Event {
         /// Their length, where it matters.
         bytes: u64,
     },
+    /// Sessions are at work that must end first.
+    Waiting {
+        /// How many.
+        sessions_n: u64,
+    },
+    /// A pack was deleted.
+    Deleted,
     /// One of the planned objects was dealt with.
     Done {
         /// Bytes of it that were read.

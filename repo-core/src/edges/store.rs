@@ -1,6 +1,6 @@
 //! The store: the only file that talks to `object_store`.
 //!
-//! A small contract: read whole or in part, create if absent, overwrite (for session marks alone), delete, list. Every
+//! A small contract: read whole or in part, create if absent, overwrite (for session marks and holds alone), delete, list. Every
 //! name is one of `format::names`. Errors say which object, and what to do where that is known.
 
 use crate::words::error::{Error, Result};
@@ -13,6 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a repository lies. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -21,6 +22,48 @@ pub struct Store {
     location: String,
     is_local: bool,
     is_near: bool,
+    requests: Arc<Counters>,
+}
+
+/// Requests that were made to a store; retries of the client's own are not seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Listings, a page of 1,000 names each.
+    pub lists_n: u64,
+    /// Reads of objects, whole or in part.
+    pub reads_n: u64,
+    /// Writes.
+    pub writes_n: u64,
+    /// Deletions.
+    pub deletes_n: u64,
+}
+
+impl Requests {
+    /// Returns how many there were of all kinds.
+    pub fn total(&self) -> u64 {
+        self.lists_n + self.reads_n + self.writes_n + self.deletes_n
+    }
+
+    /// Returns those that were made since `before`.
+    pub fn since(&self, before: &Requests) -> Requests {
+        Requests {
+            lists_n: self.lists_n - before.lists_n,
+            reads_n: self.reads_n - before.reads_n,
+            writes_n: self.writes_n - before.writes_n,
+            deletes_n: self.deletes_n - before.deletes_n,
+        }
+    }
+}
+
+/// Names that a store gives in one page of a listing.
+const LIST_PAGE: u64 = 1000;
+
+#[derive(Debug, Default)]
+struct Counters {
+    lists_n: AtomicU64,
+    reads_n: AtomicU64,
+    writes_n: AtomicU64,
+    deletes_n: AtomicU64,
 }
 
 /// An object and its length, as a listing gives them.
@@ -30,6 +73,8 @@ pub struct Listed {
     pub name: String,
     /// Its length in bytes.
     pub bytes: u64,
+    /// When it was written, in milliseconds since 1970 UTC, by the store's clock.
+    pub modified_ms: i64,
 }
 
 /// How a create-if-absent ended.
@@ -59,7 +104,7 @@ impl Store {
             _ => return Err(not_a_repository()),
         }
         let inner = LocalFileSystem::new_with_prefix(path.as_ref()).map_err(|_| not_a_repository())?.with_fsync(true);
-        Ok(Store { inner: Arc::new(inner), location, is_local: true, is_near: true })
+        Ok(Store { is_local: true, is_near: true, ..Store::from_object_store(Arc::new(inner), location) })
     }
 
     /// Creates the directory of a new local store, with its parents, for nobody but its owner, and opens it.
@@ -103,7 +148,7 @@ impl Store {
     ///
     /// It must give read-after-write, list-after-write and create-if-absent (`PutMode::Create`).
     pub fn from_object_store(inner: Arc<dyn ObjectStore>, location: impl Into<String>) -> Store {
-        Store { inner, location: location.into(), is_local: false, is_near: false }
+        Store { inner, location: location.into(), is_local: false, is_near: false, requests: Arc::default() }
     }
 
     /// Returns whether it is a directory of this machine.
@@ -116,6 +161,18 @@ impl Store {
         self.is_near
     }
 
+    /// Returns the requests that were made through this store and its clones.
+    pub fn requests(&self) -> Requests {
+        let Counters { lists_n, reads_n, writes_n, deletes_n } = &*self.requests;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Requests {
+            lists_n: count(lists_n),
+            reads_n: count(reads_n),
+            writes_n: count(writes_n),
+            deletes_n: count(deletes_n),
+        }
+    }
+
     /// Returns how messages name this store.
     pub fn location(&self) -> &str {
         &self.location
@@ -126,6 +183,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`]; [`Error::Damaged`] if it is longer.
     pub async fn get(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>> {
+        self.requests.reads_n.fetch_add(1, Ordering::Relaxed);
         let result = match self.inner.get(&path(name)).await {
             Ok(result) => result,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
@@ -146,6 +204,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        self.requests.reads_n.fetch_add(1, Ordering::Relaxed);
         let bytes_n = range.end - range.start;
         match self.inner.get_range(&path(name), range.clone()).await {
             Ok(bytes) if bytes.len() as u64 == bytes_n => Ok(Some(bytes)),
@@ -165,6 +224,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created> {
+        self.requests.writes_n.fetch_add(1, Ordering::Relaxed);
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         match self.inner.put_opts(&path(name), PutPayload::from_bytes(bytes.clone()), options).await {
             Ok(_) => Ok(Created::Yes),
@@ -181,6 +241,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`]; [`Error::Damaged`] if one is there with another length.
     pub async fn create_content_addressed(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.requests.writes_n.fetch_add(1, Ordering::Relaxed);
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         let bytes_n = bytes.len() as u64;
         match self.inner.put_opts(&path(name), PutPayload::from_bytes(bytes), options).await {
@@ -196,11 +257,12 @@ impl Store {
         }
     }
 
-    /// Writes an object whether or not there is one: only for a session's own mark.
+    /// Writes an object whether or not there is one: only for a session's own mark, and for holds.
     ///
     /// # Errors
     /// [`Error::Store`].
     pub async fn overwrite(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.requests.writes_n.fetch_add(1, Ordering::Relaxed);
         self.inner
             .put(&path(name), PutPayload::from_bytes(bytes))
             .await
@@ -213,6 +275,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub async fn delete(&self, name: &str) -> Result<()> {
+        self.requests.deletes_n.fetch_add(1, Ordering::Relaxed);
         match self.inner.delete(&path(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed("cannot delete", name, error)),
@@ -227,11 +290,16 @@ impl Store {
         let mut listed: Vec<Listed> = self
             .inner
             .list(Some(&path(prefix)))
-            .map_ok(|meta| Listed { name: meta.location.to_string(), bytes: meta.size })
+            .map_ok(|meta| Listed {
+                name: meta.location.to_string(),
+                bytes: meta.size,
+                modified_ms: meta.last_modified.timestamp_millis(),
+            })
             .boxed()
             .try_collect()
             .await
             .map_err(|error| failed("cannot list", prefix, error))?;
+        self.requests.lists_n.fetch_add(1 + listed.len() as u64 / LIST_PAGE, Ordering::Relaxed);
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }

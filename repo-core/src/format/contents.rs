@@ -83,6 +83,20 @@ impl BlobEntry {
     pub fn prefix_bytes(&self) -> usize {
         self.bases.iter().map(|base| base.plain_bytes as usize).sum()
     }
+
+    /// Returns an entry for the index in memory, where the blob shall not be found: it only takes its place in the pack.
+    pub fn hidden(&self) -> BlobEntry {
+        BlobEntry {
+            sealed_bytes: self.sealed_bytes,
+            plain_bytes: 0,
+            encoding: Encoding::Stored,
+            depth: 0,
+            generation: 0,
+            chunks: Vec::new(),
+            bases: Vec::new(),
+            likes: Vec::new(),
+        }
+    }
 }
 
 /// Encodes what a pack holds, after what `bytes` already has.

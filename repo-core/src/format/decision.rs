@@ -4,15 +4,15 @@
 //! tombstone under `forgotten/<sid>` takes a snapshot away, and keeps what its session wrote in force for others.
 
 use super::header::ObjectType;
-use super::names::FragmentName;
+use super::names::{FragmentName, PackKind};
 use super::record::Record;
-use crate::words::id::SessionId;
+use crate::words::id::{PackId, SessionId};
 use serde::{Deserialize, Serialize};
 
-/// Commits a reindex, and later a prune or copy.
+/// Commits a reindex or a prune, and later a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergeRecord {
-    /// What ran: "reindex".
+    /// What ran: "reindex", "prune".
     pub operation: String,
     /// When it committed, in milliseconds since 1970 UTC, by its own clock.
     pub ended_ms: i64,
@@ -20,10 +20,26 @@ pub struct MergeRecord {
     pub fragments_n: u32,
     /// Fragments whose content the session's own fragments repeat, so that they may go.
     pub supersedes: Vec<FragmentName>,
+    /// The sessions whose notices it fulfils: the packs that those name may go, too.
+    pub notices: Vec<SessionId>,
 }
 
 impl Record for MergeRecord {
     const TYPE: ObjectType = ObjectType::Merge;
+}
+
+/// `prune/<sid>`: names packs that will be deleted, before anybody deletes them. Whoever lists notices from now on stores
+/// anew what lies in these packs alone. A pack that was named once is never taken off a notice again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeRecord {
+    /// When it was put, in milliseconds since 1970 UTC, by the pruning host's clock.
+    pub put_ms: i64,
+    /// The packs.
+    pub packs: Vec<(PackKind, PackId)>,
+}
+
+impl Record for NoticeRecord {
+    const TYPE: ObjectType = ObjectType::Notice;
 }
 
 /// Forbids a session to commit.

@@ -49,10 +49,14 @@ pub enum ObjectType {
     Tombstone = 10,
     /// Inside a key slot: its label.
     SlotLabel = 11,
+    /// `prune/…`: packs that a prune condemns.
+    Notice = 12,
+    /// `holds/…`: keeps a snapshot from being forgotten.
+    Hold = 13,
 }
 
 impl ObjectType {
-    const ALL: [ObjectType; 11] = [
+    const ALL: [ObjectType; 13] = [
         ObjectType::Config,
         ObjectType::Slot,
         ObjectType::DataPack,
@@ -64,6 +68,8 @@ impl ObjectType {
         ObjectType::Fence,
         ObjectType::Tombstone,
         ObjectType::SlotLabel,
+        ObjectType::Notice,
+        ObjectType::Hold,
     ];
 
     /// Returns the type of this number.

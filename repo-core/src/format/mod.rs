@@ -6,6 +6,7 @@ pub mod contents;
 pub mod decision;
 pub mod fragment;
 pub mod header;
+pub mod hold;
 pub mod names;
 pub mod node;
 pub mod pack;

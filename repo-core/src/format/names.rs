@@ -20,12 +20,18 @@ pub const SNAPSHOTS: &str = "snapshots";
 pub const MERGES: &str = "merges";
 /// Tombstones of forgotten snapshots.
 pub const FORGOTTEN: &str = "forgotten";
+/// Notices of prunes: packs that will be deleted.
+pub const PRUNE: &str = "prune";
+/// Holds on snapshots.
+pub const HOLDS: &str = "holds";
+/// What a probe of the store writes and deletes again.
+pub const PROBE: &str = "probe";
 
 /// Every prefix under which a repository keeps objects.
-pub const PREFIXES: [&str; 8] = [KEYS, PACKS, META, INDEX, SESSIONS, SNAPSHOTS, MERGES, FORGOTTEN];
+pub const PREFIXES: [&str; 10] = [KEYS, PACKS, META, INDEX, SESSIONS, SNAPSHOTS, MERGES, FORGOTTEN, PRUNE, HOLDS];
 
 /// Which kind of pack: data and manifest nodes lie apart, so that data can go to cold storage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum PackKind {
     /// Chunks of streams, under `packs/`.
     Data,

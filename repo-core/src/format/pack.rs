@@ -200,7 +200,7 @@ impl PackOpener {
     }
 
     /// Returns the plaintext of the `number`-th blob, from its bytes in the pack; the prefix is that of a delta, else
-    /// nothing. Chunk ids are not yet checked.
+    /// nothing. It is put into a buffer, whose bytes are replaced. Chunk ids are not yet checked.
     ///
     /// # Errors
     /// [`Error::Damaged`]: not what was sealed there.
@@ -210,10 +210,11 @@ impl PackOpener {
         (number, blob): (usize, &BlobPlace),
         prefix: &'a [u8],
         sealed: &[u8],
+        into: Vec<u8>,
     ) -> Result<Vec<u8>> {
         let encoded = self.open_seal(number, sealed)?;
         inflater
-            .decompress(blob.encoding, &encoded, prefix, blob.plain_bytes as usize)
+            .decompress_into(into, blob.encoding, &encoded, prefix, blob.plain_bytes as usize)
             .map_err(|why| Error::damaged(self.blob_name(number), why))
     }
 
@@ -335,7 +336,7 @@ pub fn verify(
         rest.split_at_checked(rest.len() - trailer_bytes).ok_or_else(|| damaged("it is too short"))?;
     let contents = opener.open_trailer(trailer)?;
     let mut blobs = Cursor::new(blobs.get(HEADER_BYTES..).unwrap_or_default());
-    let mut inflater = Decompressor::new()?;
+    let (mut inflater, mut plain) = (Decompressor::new()?, Vec::new());
     for (number, blob) in contents.blobs.iter().enumerate() {
         let sealed = blobs.take(blob.sealed_bytes as usize).map_err(|why| damaged(&why))?;
         let damaged = |why| Error::damaged(opener.blob_name(number), why);
@@ -343,7 +344,7 @@ pub fn verify(
             delta(number, blob, &opener.open_seal(number, sealed)?).map_err(damaged)?;
             continue;
         }
-        let plain = opener.open_blob(&mut inflater, (number, &blob.into()), b"", sealed)?;
+        plain = opener.open_blob(&mut inflater, (number, &blob.into()), b"", sealed, plain)?;
         verify_chunks(sealer.keys, kind, &blob.chunks, &plain).map_err(damaged)?;
     }
     Ok(contents)

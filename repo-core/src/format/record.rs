@@ -1,4 +1,4 @@
-//! The envelope of small sealed objects: config, snapshot, session, merge, fence, tombstone, slot label.
+//! The envelope of small sealed objects: config, snapshot, session, merge, fence, tombstone, slot label, hold.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|

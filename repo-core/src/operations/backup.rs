@@ -7,6 +7,7 @@ use crate::edges::source::{Engine, Sink, Verdict};
 use crate::edges::system::now_ms;
 use crate::format::names::SNAPSHOTS;
 use crate::format::snapshot::{Quality, SnapshotRecord, Totals};
+use crate::state::adoption::adopt;
 use crate::state::fetch::Fetcher;
 use crate::state::loader;
 use crate::state::reader::{PackReader, ReadFrom};
@@ -83,8 +84,8 @@ pub struct BackupReport {
 /// Dumps the engine's streams into the repository and commits them as one snapshot.
 ///
 /// Must run inside a tokio runtime with its timer on. Dropping the future cancels: the engine's future is dropped with it,
-/// and nothing is committed, unless the commit was already on its way to the store. What was uploaded before stays until a
-/// `reindex` makes it usable or a prune removes it.
+/// and nothing is committed, unless the commit was already on its way to the store. What was uploaded and listed before is
+/// used by the next backup; the rest stays until a `reindex` makes it usable or a prune removes it.
 /// Memory is bounded by [`limits::BACKUP_BYTES_MAX`](crate::words::limits::BACKUP_BYTES_MAX) plus the index.
 ///
 /// # Errors
@@ -108,7 +109,7 @@ pub async fn backup(
     let (verdict, outcome, parent, problems) = match session.refresh_while(&bytes_done, work).await {
         Ok(done) => done,
         Err(error) => {
-            session.abandon().await;
+            session.end().await;
             return Err(error);
         }
     };
@@ -127,7 +128,8 @@ async fn dump(
     (session, chunker, bytes_done): (SnapshotId, Arc<Chunker>, &AtomicU64),
 ) -> Result<Dumped> {
     let snapshots = snapshots::load(repository).await?;
-    let loaded = loader::load_readable(repository).await?;
+    let mut loaded = loader::load_to_add(repository).await?;
+    let adopted = adopt(repository, &mut loaded).await?;
     let mut problems: Vec<String> = snapshots.unreadable.iter().map(|(_, error)| error.to_string()).collect();
     problems.extend(loaded.problems.iter().map(Error::to_string));
     let lost_n = loaded.lost.packs().len();
@@ -150,6 +152,7 @@ async fn dump(
         chunker,
         level,
         session,
+        adopted,
         bytes_done,
     };
     let engine = async move {

@@ -1,5 +1,6 @@
 //! Finds snapshots: all of them, the newest, or by a prefix of an id.
 
+use crate::state::holds;
 use crate::state::repository::Repository;
 use crate::state::snapshots::{self, Snapshot};
 use crate::words::error::{Error, Result};
@@ -90,6 +91,17 @@ pub async fn find_id(repository: &Repository, name: &str) -> Result<SnapshotId> 
     let all = snapshots::load(repository).await?;
     let standing = all.standing.iter().map(|snapshot| snapshot.id);
     by_prefix(name, standing.chain(all.unreadable.iter().map(|(id, _)| *id)))
+}
+
+/// Finds the id of a held snapshot by a prefix, also where the snapshot is gone: to release it.
+///
+/// # Errors
+/// [`Error::NotFound`]: none of that prefix is held. [`Error::Ambiguous`], [`Error::Store`].
+pub async fn find_held(repository: &Repository, name: &str) -> Result<SnapshotId> {
+    match by_prefix(name, holds::load(repository).await?.into_keys()) {
+        Err(Error::NotFound { name, .. }) => Err(holds::not_held(name)),
+        found => found,
+    }
 }
 
 fn by_prefix(prefix: &str, ids: impl Iterator<Item = SnapshotId>) -> Result<SnapshotId> {

@@ -5,9 +5,14 @@ pub mod check;
 pub mod diff;
 pub mod find;
 pub mod forget;
+pub mod hold;
 pub mod keys;
+pub mod probe;
+pub mod prune;
 pub mod reindex;
 pub mod restore;
+pub mod retention;
+pub mod sessions;
 pub mod stats;
 
 mod pipeline;

@@ -7,7 +7,9 @@ use crate::edges::progress::{Event, Progress};
 use crate::edges::system::now_ms;
 use crate::format::decision::MergeRecord;
 use crate::format::names::{self, FragmentName, MERGES};
+use crate::state::census;
 use crate::state::fragments::Fragments;
+use crate::state::ground::Ground;
 use crate::state::loader;
 use crate::state::repository::Repository;
 use crate::state::session::Session;
@@ -47,7 +49,7 @@ pub async fn reindex(repository: &Repository, host: &str, progress: &dyn Progres
     let (mut report, superseded) = match session.refresh_while(&AtomicU64::new(0), work).await {
         Ok(done) => done,
         Err(error) => {
-            session.abandon().await;
+            session.end().await;
             return Err(error);
         }
     };
@@ -56,6 +58,7 @@ pub async fn reindex(repository: &Repository, host: &str, progress: &dyn Progres
         ended_ms: now_ms(),
         fragments_n: report.fragments_n,
         supersedes: superseded,
+        notices: Vec::new(),
     };
     session.commit(MERGES, &merge).await?;
     report.fragments_deleted_n = merge.supersedes.len() as u64;
@@ -70,9 +73,13 @@ async fn rebuild(
     session: SessionId,
     progress: &dyn Progress,
 ) -> Result<(ReindexReport, Vec<FragmentName>)> {
-    // Fragments first: every pack that they name was put before them, so the listing of packs below has it.
+    // Notices before fragments, as for all who add. Fragments before packs: every pack that they name was put before them, so
+    // the listing of packs below has it.
+    let condemned = census::condemned(&repository.notices().await?);
     let loaded = loader::load(repository).await?;
-    let packs = loaded.packs.sorted();
+    let mut packs = loaded.packs.sorted();
+    // What a notice names is about to go. A notice that comes later sees our mark, and its prune waits for us.
+    packs.retain(|(kind, id, _)| !condemned.contains(&(*kind, *id)));
     progress.event(Event::Planned { objects_n: packs.len() as u64, bytes: 0 });
     let mut report = ReindexReport::default();
     let mut listed = HashSet::new();

@@ -216,7 +216,7 @@ impl Assembly {
             Ok(sealed) => self.decode_once(fetcher, sealed, chunks).await,
             Err(failure) => Err(failure),
         };
-        self.blobs.retain(|key, _| !releases.contains(key));
+        self.blobs.retain(|key| !releases.contains(key));
         match decoded {
             Err(failure) if !failure.error.is_damage() => Err(failure.error),
             decoded => Ok(decoded),

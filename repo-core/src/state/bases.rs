@@ -239,7 +239,7 @@ impl<'a> BaseReader<'a> {
     pub fn create(fetcher: &'a Fetcher) -> Self {
         BaseReader {
             fetcher,
-            blobs: Blobs::new(),
+            blobs: Blobs::default(),
             used: HashMap::new(),
             verified: HashSet::new(),
             batches_n: 0,
@@ -358,7 +358,7 @@ impl<'a> BaseReader<'a> {
                 });
             }
             let blobs = &self.blobs;
-            chains::close(self.fetcher, *found, &mut |key| blobs.contains_key(key), jobs).await?;
+            chains::close(self.fetcher, *found, &mut |key| blobs.has(key), jobs).await?;
         }
         self.used.extend(chain.into_keys().map(|key| (key, self.batches_n)));
         Ok(())
@@ -366,15 +366,15 @@ impl<'a> BaseReader<'a> {
 
     /// Forgets the blobs that were used longest ago.
     fn make_room(&mut self) {
-        self.used.retain(|key, _| self.blobs.contains_key(key));
+        self.used.retain(|key, _| self.blobs.has(key));
         let mut by_use: Vec<(u64, BlobKey)> = self.used.iter().map(|(key, used)| (*used, *key)).collect();
         by_use.sort_unstable();
-        let mut bytes: usize = self.blobs.values().map(|blob| blob.len()).sum();
+        let mut bytes = self.blobs.bytes();
         for (_, key) in by_use {
             if bytes <= DELTA_BASES_CACHED_BYTES_MAX {
                 break;
             }
-            bytes -= self.blobs.remove(&key).map_or(0, |blob| blob.len());
+            bytes -= self.blobs.remove(&key);
             // Read again, it is verified again.
             self.verified.clear();
         }

@@ -6,6 +6,7 @@
 use super::index::{BlobKey, Found};
 use super::loader;
 use super::reader::PackReader;
+use crate::crafts::buffers::Buffers;
 use crate::crafts::compress::{Decompressor, Encoding};
 use crate::edges::cpu;
 use crate::format::contents::{BaseEntry, BlobEntry};
@@ -267,6 +268,12 @@ struct Read {
     jobs: Vec<Job>,
 }
 
+/// Returns what reading these blobs takes: requests, and bytes.
+pub fn cost(blobs: Vec<Found>) -> (u64, u64) {
+    let reads = coalesce(blobs.into_iter().map(|found| Job { found, prefix: Vec::new() }).collect());
+    (reads.len() as u64, reads.iter().map(|read| read.range.end - read.range.start).sum())
+}
+
 /// Joins blobs that lie near one another, in the order of pack and offset.
 fn coalesce(mut jobs: Vec<Job>) -> Vec<Read> {
     jobs.sort_by_key(|job| job.found.blob_key());
@@ -288,8 +295,39 @@ fn coalesce(mut jobs: Vec<Job>) -> Vec<Read> {
     reads
 }
 
-/// Decoded blobs.
-pub type Blobs = HashMap<BlobKey, Bytes>;
+/// Decoded blobs, and the buffers for more.
+#[derive(Default)]
+pub struct Blobs {
+    plain: HashMap<BlobKey, Bytes>,
+    buffers: Buffers,
+}
+
+impl Blobs {
+    /// Returns a blob's plaintext, if it is there.
+    pub fn get(&self, key: &BlobKey) -> Option<&Bytes> {
+        self.plain.get(key)
+    }
+
+    /// Returns whether a blob is there.
+    pub fn has(&self, key: &BlobKey) -> bool {
+        self.plain.contains_key(key)
+    }
+
+    /// Drops those of which `keep` says no.
+    pub fn retain(&mut self, mut keep: impl FnMut(&BlobKey) -> bool) {
+        self.plain.retain(|key, _| keep(key));
+    }
+
+    /// Drops a blob; returns the length of its plaintext.
+    pub fn remove(&mut self, key: &BlobKey) -> usize {
+        self.plain.remove(key).map_or(0, |blob| blob.len())
+    }
+
+    /// Returns the length of all plaintext.
+    pub fn bytes(&self) -> usize {
+        self.plain.values().map(Bytes::len).sum()
+    }
+}
 
 /// Opens and inflates blobs side by side, each as soon as all its bases are in `blobs`; adds them. Chunk ids are not
 /// checked. Only for work on the processor's pool.
@@ -298,7 +336,7 @@ pub type Blobs = HashMap<BlobKey, Bytes>;
 /// [`Error::Damaged`], with the pack; also where bases wait for one another, or are not there.
 pub fn decode_jobs(sealer: Sealer<'_>, mut jobs: Vec<SealedJob>, blobs: &mut Blobs) -> Result<(), PackFailure> {
     while !jobs.is_empty() {
-        let is_ready = |job: &SealedJob| job.job.prefix.iter().all(|part| blobs.contains_key(&part.blob));
+        let is_ready = |job: &SealedJob| job.job.prefix.iter().all(|part| blobs.has(&part.blob));
         let (ready, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_ready);
         if ready.is_empty() {
             let found = &waiting[0].job.found;
@@ -311,11 +349,11 @@ pub fn decode_jobs(sealer: Sealer<'_>, mut jobs: Vec<SealedJob>, blobs: &mut Blo
         });
         let ready: Vec<&(SealedJob, Option<Bytes>)> = with_prefixes.iter().collect();
         let decoded = cpu::map_with(ready, Decompressor::new, |inflater, (job, prefix)| {
-            decode_job(sealer, inflater, job, prefix.as_ref())
+            decode_job(sealer, inflater, job, prefix.as_ref(), &blobs.buffers)
         });
         for one in decoded {
             let (key, plain) = one?;
-            blobs.insert(key, plain);
+            blobs.plain.insert(key, plain);
         }
         jobs = waiting;
     }
@@ -327,6 +365,7 @@ fn decode_job<'a>(
     inflater: &mut Result<Decompressor<'a>>,
     SealedJob { job, sealed }: &SealedJob,
     prefix: Option<&'a Bytes>,
+    buffers: &Buffers,
 ) -> Result<(BlobKey, Bytes), PackFailure> {
     let found = job.found;
     let failed = |error| PackFailure { pack: found.info.id, error };
@@ -335,8 +374,10 @@ fn decode_job<'a>(
     let number = found.location.blob as usize;
     let prefix = prefix
         .ok_or_else(|| failed(Error::damaged(opener.blob_name(number), "its bases do not reach as far as it says")))?;
-    let plain = opener.open_blob(inflater, (number, &found.location.place), prefix, sealed).map_err(failed)?;
-    Ok((found.blob_key(), Bytes::from(plain)))
+    let place = &found.location.place;
+    let buffer = buffers.take(place.plain_bytes as usize);
+    let plain = opener.open_blob(inflater, (number, place), prefix, sealed, buffer).map_err(failed)?;
+    Ok((found.blob_key(), buffers.share(plain)))
 }
 
 /// Returns the parts back to back; `None` if one is not there. Nothing is copied if they lie so in one blob.
@@ -348,10 +389,10 @@ pub fn prefix(parts: &[Part], blobs: &Blobs) -> Option<Bytes> {
         let range = first.start as usize..(last.start + last.plain_bytes) as usize;
         return blobs.get(&first.blob).filter(|blob| range.end <= blob.len()).map(|blob| blob.slice(range));
     }
-    let mut prefix = Vec::with_capacity(parts.iter().map(|part| part.plain_bytes as usize).sum());
+    let mut prefix = blobs.buffers.take(parts.iter().map(|part| part.plain_bytes as usize).sum());
     for part in parts {
         let start = part.start as usize;
         prefix.extend_from_slice(blobs.get(&part.blob)?.get(start..start + part.plain_bytes as usize)?);
     }
-    Some(prefix.into())
+    Some(blobs.buffers.share(prefix))
 }

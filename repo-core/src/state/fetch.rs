@@ -206,7 +206,8 @@ impl Fetcher {
         let sealed = self.reader.read(&info, location.range()).await?;
         let opener = PackOpener::new(self.repository().sealer(), info)?;
         let number = location.blob as usize;
-        let open = move || opener.open_blob(&mut Decompressor::new()?, (number, &location.place), b"", &sealed);
+        let open =
+            move || opener.open_blob(&mut Decompressor::new()?, (number, &location.place), b"", &sealed, Vec::new());
         let blob = Bytes::from(self.repository().cpu.run(open).await?);
         let mut blobs = self.node_blobs.lock().unwrap_or_else(PoisonError::into_inner);
         if blobs.len() == NODE_BLOBS_CACHED_MAX {

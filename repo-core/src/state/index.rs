@@ -11,6 +11,7 @@ use crate::format::names::{self, PackKind};
 use crate::format::pack::{BlobPlace, PackContents, PackInfo};
 use crate::words::id::{ChunkId, PackId};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 /// Where a chunk lies.
@@ -78,11 +79,24 @@ pub struct DepthStats {
 
 /// Number of a chunk in one index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChunkNumber(u32);
+pub struct ChunkNumber(pub u32);
 
 /// Number of a pack in one index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PackNumber(u32);
+pub struct PackNumber(pub u32);
+
+/// A blob, as the index knows it.
+#[derive(Debug, Clone)]
+pub struct BlobView {
+    /// Its pack.
+    pub pack: PackNumber,
+    /// Its length in the pack.
+    pub sealed_bytes: u32,
+    /// What is needed to decode it.
+    pub place: BlobPlace,
+    /// The numbers of its chunks' entries: also of those that are known elsewhere.
+    pub entries: Range<u32>,
+}
 
 /// The index in memory. A chunk that lies in several packs is known in the blob of the smallest depth, the first one added
 /// of several: so a base is never deeper than it was for the delta that named it, whatever was stored twice since.
@@ -132,23 +146,31 @@ impl Entries {
 }
 
 impl Index {
-    /// Adds what a pack holds; a pack that is there already is left as it is.
-    pub fn add(&mut self, contents: &PackContents) {
-        self.add_pack(contents, true);
+    /// Adds what a pack holds; a pack that is there already is left as it is. Returns whether it was not.
+    pub fn add(&mut self, contents: &PackContents) -> bool {
+        self.add_pack(contents, true)
     }
 
     /// As [`Index::add`], but of a chunk that is known already the place stays the one that it had.
-    pub fn add_as_last_resort(&mut self, contents: &PackContents) {
-        self.add_pack(contents, false);
+    pub fn add_as_last_resort(&mut self, contents: &PackContents) -> bool {
+        self.add_pack(contents, false)
     }
 
-    fn add_pack(&mut self, contents: &PackContents, may_replace: bool) {
+    /// As [`Index::add_as_last_resort`], with other blobs of a pack that is there already.
+    pub fn add_more_as_last_resort(&mut self, contents: &PackContents) {
+        self.push_pack(contents, false);
+    }
+
+    fn add_pack(&mut self, contents: &PackContents, may_replace: bool) -> bool {
+        let Entry::Vacant(vacant) = self.pack_numbers.entry(contents.info.id) else { return false };
+        vacant.insert(PackNumber(u32::try_from(self.packs.len()).expect("fewer than 2^32 packs")));
+        self.push_pack(contents, may_replace);
+        true
+    }
+
+    fn push_pack(&mut self, contents: &PackContents, may_replace: bool) {
         assert!(self.placed_n == self.entries.n, "packs are added before chunks are announced");
         let pack = PackNumber(u32::try_from(self.packs.len()).expect("fewer than 2^32 packs"));
-        if self.pack_numbers.contains_key(&contents.info.id) {
-            return;
-        }
-        self.pack_numbers.insert(contents.info.id, pack);
         self.packs.push(contents.info);
         self.first_blobs.push(entry_number(self.blobs.len()));
         let mut offset = HEADER_BYTES as u32;
@@ -209,6 +231,11 @@ impl Index {
         }
     }
 
+    /// Returns how deep the blob of a chunk is; `None` as [`Index::locate`].
+    pub fn depth_of(&self, id: &ChunkId) -> Option<u8> {
+        self.find(id).filter(|number| *number < self.placed_n).map(|number| self.blob_of(number).place.depth)
+    }
+
     /// Returns where a chunk lies, with all that is needed to read it; `None` as [`Index::locate`].
     pub fn find_chunk(&self, id: &ChunkId) -> Option<Found> {
         self.locate(id).map(|location| self.complete(location))
@@ -261,6 +288,34 @@ impl Index {
             (self.blobs[number].first_entry as usize..next).map(chunk).collect()
         };
         (first..self.blobs.len()).take_while(|number| self.blobs[*number].pack == pack).map(chunks).collect()
+    }
+
+    /// Returns how many blobs are placed.
+    pub fn blobs_n(&self) -> usize {
+        self.blobs.len()
+    }
+
+    /// Returns a blob by its number in the index.
+    pub fn blob(&self, number: usize) -> BlobView {
+        let blob = &self.blobs[number];
+        let next = self.blobs.get(number + 1).map_or(entry_number(self.placed_n), |next| next.first_entry);
+        let (pack, place) = (blob.pack, blob.place);
+        BlobView { pack, sealed_bytes: blob.sealed_bytes, place, entries: blob.first_entry..next }
+    }
+
+    /// Returns where a blob lies, as if by a chunk of no length at its beginning.
+    pub fn find_blob(&self, number: usize) -> Found {
+        self.complete(self.location(number, 0, 0))
+    }
+
+    /// Returns the number of the blob that a chunk lies in.
+    pub fn blob_number(&self, number: ChunkNumber) -> usize {
+        self.blobs.partition_point(|blob| blob.first_entry <= number.0) - 1
+    }
+
+    /// Returns how many entries there are: chunks and nodes, those that lie in several packs several times.
+    pub fn entries_n(&self) -> usize {
+        self.entries.n
     }
 
     /// Returns whether the index covers a pack.
@@ -377,6 +432,12 @@ fn entry_number(n: usize) -> u32 {
 /// The packs that really are in the store, with their lengths.
 #[derive(Default)]
 pub struct PacksListed(HashMap<(PackKind, PackId), u64>);
+
+impl FromIterator<(PackKind, PackId, u64)> for PacksListed {
+    fn from_iter<T: IntoIterator<Item = (PackKind, PackId, u64)>>(packs: T) -> Self {
+        PacksListed(packs.into_iter().map(|(kind, id, bytes)| ((kind, id), bytes)).collect())
+    }
+}
 
 impl PacksListed {
     /// Collects the packs of a listing; other names are left out.

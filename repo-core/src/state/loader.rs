@@ -1,17 +1,18 @@
 //! Reads the index out of its fragments, or, where those fail, out of the packs' trailers.
 
+use super::ground::Ground;
 use super::index::{Index, PacksListed};
 use super::repository::Repository;
-use super::snapshots::{Decisions, Standing};
+use crate::format::contents::BlobEntry;
 use crate::format::fragment;
 use crate::format::header::HEADER_BYTES;
 use crate::format::names::{self, FragmentName, INDEX, META, PACKS, PackKind};
 use crate::format::pack::{self, PackContents, PackOpener, TAIL_BYTES};
 use crate::words::error::{Error, Result};
-use crate::words::id::PackId;
+use crate::words::id::{ChunkId, PackId, SessionId};
 use crate::words::limits::{FRAGMENT_BYTES_MAX, PACK_TAIL_READ_BYTES, READS_MAX};
-use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use futures::{StreamExt, stream};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// An index, and what was found on the way.
 pub struct Loaded {
@@ -29,10 +30,34 @@ pub struct Loaded {
     pub uncounted: BTreeSet<FragmentName>,
     /// Packs that a counted fragment names, and that are not there or have another length; and what they held.
     pub lost: Index,
-    /// Whether a delta has a base that the index does not know.
+    /// Whether a delta has a base that the index does not know, or one that is as deep as itself.
     pub is_dangling: bool,
-    /// Fragments and decisions that do not open.
+    /// For a run that adds chunks: the packs that notices name; `None` if that was not asked, or a notice does not open.
+    pub condemned: Option<HashSet<PackId>>,
+    /// Fragments, decisions and notices that do not open.
     pub problems: Vec<Error>,
+}
+
+/// Which sessions committed.
+#[derive(Debug, Default)]
+pub struct Standings {
+    /// Those that did.
+    pub counting: BTreeSet<SessionId>,
+    /// Decisions that do not open, so nobody can tell.
+    pub problems: Vec<Error>,
+}
+
+/// How a pack's places compare with others of the same chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    /// The shallowest place is taken.
+    Equal,
+    /// As before, but of places of the same depth the others are taken.
+    Behind,
+    /// Any other place is taken.
+    Last,
+    /// It is as if the pack were not there.
+    Never,
 }
 
 /// Loads the index. Fragments are listed before decisions: a session that commits in between is seen whole or not at
@@ -40,66 +65,145 @@ pub struct Loaded {
 ///
 /// # Errors
 /// [`Error::Store`]. Damage is in the result.
-pub async fn load(repository: &Repository) -> Result<Loaded> {
-    load_avoiding(repository, &HashSet::new()).await
+pub async fn load(ground: &impl Ground) -> Result<Loaded> {
+    load_avoiding(ground, &HashSet::new()).await
+}
+
+/// As [`load`], but with everything where fragments say that it is, also what nobody could decode: for those who look for
+/// damage.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_as_listed(ground: &impl Ground) -> Result<Loaded> {
+    load_ranked(ground, |_| Rank::Equal).await.map(|(loaded, ())| loaded)
 }
 
 /// As [`load`]; of a chunk that lies in several packs, a place in the avoided ones is taken last.
 ///
 /// # Errors
 /// As [`load`].
-pub async fn load_avoiding(repository: &Repository, avoided: &HashSet<PackId>) -> Result<Loaded> {
-    let (loaded, gone) = load_once(repository, avoided).await?;
-    // A fragment that was listed and is gone was superseded meanwhile: what superseded it is there by now.
-    if gone { load_once(repository, avoided).await.map(|(loaded, _)| loaded) } else { Ok(loaded) }
+pub async fn load_avoiding(ground: &impl Ground, avoided: &HashSet<PackId>) -> Result<Loaded> {
+    let rank = |id: &PackId| if avoided.contains(id) { Rank::Last } else { Rank::Equal };
+    let (mut loaded, ()) = load_ranked(ground, rank).await?;
+    if loaded.is_dangling {
+        let mut packs = read_counted(ground, &loaded, rank).await?;
+        loaded.index = Index::default();
+        let unreadable = split_off_unreadable(&mut packs);
+        for pack in packs.iter().filter(|pack| rank(&pack.info.id) == Rank::Equal) {
+            loaded.index.add(pack);
+        }
+        for pack in &packs {
+            loaded.index.add_as_last_resort(pack);
+        }
+        // Whoever looks for their chunks shall hear what is wrong with them.
+        unreadable.iter().for_each(|pack| loaded.index.add_more_as_last_resort(pack));
+    }
+    Ok(loaded)
 }
 
-/// As [`load`], for a run that adds chunks: where packs or fragments are gone, chunks of deltas that nobody can decode any
-/// more are left out, as they must be stored again.
+/// As [`load`], for a run that adds chunks, whose session's mark is there already. What lies in packs that a notice names,
+/// and deltas that nobody could decode without those, are left out: they must be stored again.
+///
+/// Notices are listed before fragments. A prune whose notice comes later sees our mark, and waits for us or fences us.
 ///
 /// # Errors
 /// As [`load`].
-pub async fn load_readable(repository: &Repository) -> Result<Loaded> {
-    let mut loaded = load(repository).await?;
-    if !loaded.is_dangling {
-        return Ok(loaded);
+pub async fn load_to_add(ground: &impl Ground) -> Result<Loaded> {
+    let (mut condemned, mut problems) = (HashSet::new(), Vec::new());
+    for (_, notice) in ground.notices().await? {
+        match notice {
+            Ok(packs) => condemned.extend(packs.into_iter().map(|(_, id)| id)),
+            Err(error) => problems.push(error),
+        }
     }
+    // A notice that does not open may name any pack.
+    let nothing_is_sure = !problems.is_empty();
+    let rank = |id: &PackId| if nothing_is_sure || condemned.contains(id) { Rank::Never } else { Rank::Equal };
+    let (mut loaded, ()) = load_ranked(ground, rank).await?;
+    if loaded.is_dangling {
+        let mut packs = read_counted(ground, &loaded, rank).await?;
+        split_off_unreadable(&mut packs);
+        loaded.index = Index::default();
+        for pack in &packs {
+            loaded.index.add(pack);
+        }
+    }
+    loaded.problems.append(&mut problems);
+    loaded.condemned = (!nothing_is_sure).then_some(condemned);
+    Ok(loaded)
+}
+
+/// Hears of every pack that is added to an index.
+pub trait Listener: Default + Send {
+    /// A pack was added, and its blobs are the index's last.
+    fn hear(&mut self, index: &Index, pack: &PackContents);
+}
+
+impl Listener for () {
+    fn hear(&mut self, _: &Index, _: &PackContents) {}
+}
+
+/// As [`load`], with a rank for every pack.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_ranked<L: Listener>(ground: &impl Ground, rank: impl Fn(&PackId) -> Rank) -> Result<(Loaded, L)> {
+    let (loaded, gone) = load_once(ground, &rank).await?;
+    // A fragment that was listed and is gone was superseded meanwhile: what superseded it is there by now.
+    if gone { load_once(ground, &rank).await.map(|(loaded, _)| loaded) } else { Ok(loaded) }
+}
+
+/// Reads what counted fragments say of packs that are there, and that are not ranked out.
+async fn read_counted(
+    ground: &impl Ground,
+    loaded: &Loaded,
+    rank: impl Fn(&PackId) -> Rank,
+) -> Result<Vec<PackContents>> {
     let mut packs = Vec::new();
     for name in &loaded.counted {
-        match read_fragment(repository, *name).await {
+        match ground.fragment(*name).await {
             Ok(contents) => packs.extend(contents.into_iter().flatten()),
             // It was noted when it was read first.
             Err(error) if error.is_damage() || matches!(error, Error::NewerFormat { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    packs.retain(|pack| loaded.packs.bytes(pack.info.kind, pack.info.id) == Some(pack.info.bytes));
-    drop_unreadable(&mut packs);
-    loaded.index = Index::default();
-    packs.iter().for_each(|pack| loaded.index.add(pack));
-    Ok(loaded)
+    packs.retain(|PackContents { info, .. }| {
+        rank(&info.id) != Rank::Never && loaded.packs.bytes(info.kind, info.id) == Some(info.bytes)
+    });
+    Ok(packs)
 }
 
-/// Takes the chunks out of every delta that can't be decoded: from the blobs that are stored whole, only those are added
-/// whose bases are there already, again and again until no more are.
-fn drop_unreadable(packs: &mut [PackContents]) {
-    let mut readable = HashSet::new();
-    loop {
-        let before_n = readable.len();
-        for blob in packs.iter().flat_map(|pack| &pack.blobs) {
-            if blob.bases.iter().all(|base| readable.contains(&base.id)) {
-                readable.extend(blob.chunks.iter().map(|chunk| chunk.id));
-            }
-        }
-        if readable.len() == before_n {
-            break;
+/// Hides every delta that can't be decoded, or not by way of shallower ones alone; returns the packs that have such, with
+/// everything else hidden.
+///
+/// Blobs that are stored whole can be decoded; a delta can if all its bases lie in shallower blobs that can. So no way of
+/// decoding goes in a circle, whatever was stored twice, dropped and stored again.
+fn split_off_unreadable(packs: &mut [PackContents]) -> Vec<PackContents> {
+    let mut by_depth: BTreeMap<u8, Vec<(usize, usize)>> = BTreeMap::new();
+    for (pack, contents) in packs.iter().enumerate() {
+        for (blob, entry) in contents.blobs.iter().enumerate() {
+            by_depth.entry(entry.depth).or_default().push((pack, blob));
         }
     }
-    for blob in packs.iter_mut().flat_map(|pack| &mut pack.blobs) {
-        if !blob.bases.iter().all(|base| readable.contains(&base.id)) {
-            blob.chunks.clear();
+    let (mut readable, mut unreadable) = (HashSet::new(), BTreeMap::<usize, PackContents>::new());
+    for same_depth in by_depth.into_values() {
+        let (good, bad): (Vec<_>, Vec<_>) = same_depth
+            .into_iter()
+            .partition(|(pack, blob)| packs[*pack].blobs[*blob].bases.iter().all(|base| readable.contains(&base.id)));
+        readable
+            .extend(good.iter().flat_map(|(pack, blob)| packs[*pack].blobs[*blob].chunks.iter().map(|chunk| chunk.id)));
+        for (pack, blob) in bad {
+            let contents = &mut packs[pack];
+            let split = unreadable.entry(pack).or_insert_with(|| PackContents {
+                info: contents.info,
+                blobs: contents.blobs.iter().map(BlobEntry::hidden).collect(),
+            });
+            let hidden = contents.blobs[blob].hidden();
+            split.blobs[blob] = std::mem::replace(&mut contents.blobs[blob], hidden);
         }
     }
+    unreadable.into_values().collect()
 }
 
 /// Returns what a fragment says of a pack's blobs, from whichever fragment that lists it; `None` if none does.
@@ -123,14 +227,12 @@ pub async fn listed_blobs(repository: &Repository, pack: PackId) -> Result<Optio
     Ok(None)
 }
 
-async fn load_once(repository: &Repository, avoided: &HashSet<PackId>) -> Result<(Loaded, bool)> {
-    let mut problems = Vec::new();
-    let listed = repository.store.list(INDEX).await?;
-    let decisions = Decisions::list(repository).await?;
-    let names: BTreeSet<FragmentName> =
-        listed.iter().filter_map(|object| names::parse_fragment(&object.name)).collect();
-    let (counted, uncounted) = split_by_standing(repository, &decisions, names, &mut problems).await?;
-    let packs = list_packs(repository).await?;
+async fn load_once<L: Listener>(ground: &impl Ground, rank: impl Fn(&PackId) -> Rank) -> Result<((Loaded, L), bool)> {
+    let names = ground.fragment_names().await?;
+    let Standings { counting, problems } = ground.standings(names.iter().map(|name| name.session).collect()).await?;
+    let (counted, uncounted): (BTreeSet<_>, BTreeSet<_>) =
+        names.into_iter().partition(|name| counting.contains(&name.session));
+    let packs = ground.packs().await?;
 
     let mut loaded = Loaded {
         index: Index::default(),
@@ -141,24 +243,39 @@ async fn load_once(repository: &Repository, avoided: &HashSet<PackId>) -> Result
         uncounted,
         lost: Index::default(),
         is_dangling: false,
+        condemned: None,
         problems,
     };
-    // Bases that were not known yet when the delta came that names them.
-    let mut awaited = HashSet::new();
-    let (mut gone, mut postponed) = (false, Vec::new());
+    // Bases that were not known, or not shallow enough, when the delta came that names them; and how deep they may be.
+    let mut awaited: HashMap<ChunkId, u8> = HashMap::new();
+    let (mut gone, mut postponed, mut listener) = (false, Vec::new(), L::default());
     let names: Vec<_> = loaded.counted.iter().copied().collect();
-    let mut reads = stream::iter(names)
-        .map(|name| async move { (name, read_fragment(repository, name).await) })
-        .buffered(READS_MAX);
+    let mut reads =
+        stream::iter(names).map(|name| async move { (name, ground.fragment(name).await) }).buffered(READS_MAX);
     while let Some((name, fragment)) = reads.next().await {
         match fragment {
             Ok(Some(contents)) => {
-                let (later, now): (Vec<_>, Vec<_>) =
-                    contents.into_iter().partition(|pack| avoided.contains(&pack.info.id));
-                let bases = now.iter().flat_map(|pack| &pack.blobs).flat_map(|blob| &blob.bases).map(|base| base.id);
-                awaited.extend(bases.filter(|id| !loaded.index.knows(id)));
-                add_present(&mut loaded, name, now);
-                postponed.push((name, later));
+                for pack in contents {
+                    let info = &pack.info;
+                    loaded.fragments_of.entry(info.id).or_default().push(name);
+                    if loaded.packs.bytes(info.kind, info.id) != Some(info.bytes) {
+                        loaded.lost.add(&pack);
+                        continue;
+                    }
+                    match rank(&info.id) {
+                        Rank::Never => continue,
+                        Rank::Behind | Rank::Last => {
+                            postponed.push(pack);
+                            continue;
+                        }
+                        Rank::Equal => {
+                            if loaded.index.add(&pack) {
+                                note_awaited(&loaded.index, &pack, &mut awaited);
+                                listener.hear(&loaded.index, &pack);
+                            }
+                        }
+                    }
+                }
             }
             Ok(None) => gone = true,
             Err(error @ Error::Damaged { .. }) => loaded.problems.push(error),
@@ -169,54 +286,27 @@ async fn load_once(repository: &Repository, avoided: &HashSet<PackId>) -> Result
             Err(error) => return Err(error),
         }
     }
-    postponed
-        .into_iter()
-        .for_each(|(name, packs)| add_present_with(&mut loaded, name, packs, Index::add_as_last_resort));
-    loaded.is_dangling = awaited.iter().any(|id| !loaded.index.knows(id));
-    Ok((loaded, gone))
-}
-
-async fn split_by_standing(
-    repository: &Repository,
-    decisions: &Decisions,
-    names: BTreeSet<FragmentName>,
-    problems: &mut Vec<Error>,
-) -> Result<(BTreeSet<FragmentName>, BTreeSet<FragmentName>)> {
-    let sessions: BTreeSet<_> = names.iter().map(|name| name.session).collect();
-    let mut standings = stream::iter(sessions)
-        .map(|id| async move { Ok::<_, Error>((id, decisions.standing(repository, id).await?)) })
-        .buffer_unordered(READS_MAX);
-    let mut counting = BTreeSet::new();
-    while let Some((id, standing)) = standings.try_next().await? {
-        match standing {
-            Standing::Counts => {
-                counting.insert(id);
-            }
-            Standing::DoesNotCount => {}
-            Standing::Unknown(error) => problems.push(error),
+    drop(reads);
+    for pack in postponed {
+        let is_new = match rank(&pack.info.id) {
+            Rank::Last => loaded.index.add_as_last_resort(&pack),
+            _ => loaded.index.add(&pack),
+        };
+        if is_new {
+            note_awaited(&loaded.index, &pack, &mut awaited);
+            listener.hear(&loaded.index, &pack);
         }
     }
-    Ok(names.into_iter().partition(|name| counting.contains(&name.session)))
+    let is_shallow = |(id, below): (&ChunkId, &u8)| loaded.index.depth_of(id).is_some_and(|depth| depth < *below);
+    loaded.is_dangling = !awaited.iter().all(is_shallow);
+    Ok(((loaded, listener), gone))
 }
 
-/// Adds packs that are there to the index, and others to what is lost.
-fn add_present(loaded: &mut Loaded, name: FragmentName, packs: Vec<PackContents>) {
-    add_present_with(loaded, name, packs, Index::add);
-}
-
-fn add_present_with(
-    loaded: &mut Loaded,
-    name: FragmentName,
-    packs: Vec<PackContents>,
-    add: impl Fn(&mut Index, &PackContents),
-) {
-    for pack in packs {
-        let info = &pack.info;
-        loaded.fragments_of.entry(info.id).or_default().push(name);
-        if loaded.packs.bytes(info.kind, info.id) == Some(info.bytes) {
-            add(&mut loaded.index, &pack);
-        } else {
-            loaded.lost.add(&pack);
+fn note_awaited(index: &Index, pack: &PackContents, awaited: &mut HashMap<ChunkId, u8>) {
+    for blob in &pack.blobs {
+        for base in blob.bases.iter().filter(|base| index.depth_of(&base.id).is_none_or(|depth| depth >= blob.depth)) {
+            let below = awaited.entry(base.id).or_insert(blob.depth);
+            *below = blob.depth.min(*below);
         }
     }
 }

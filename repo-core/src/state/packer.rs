@@ -233,6 +233,8 @@ struct Encoder<'a> {
     whole: Compressor,
     delta: DeltaCompressor<'a>,
     decompressor: Decompressor<'a>,
+    /// What a delta decodes to, to see that it does.
+    back: Vec<u8>,
 }
 
 impl Encoder<'_> {
@@ -241,6 +243,7 @@ impl Encoder<'_> {
             whole: Compressor::new(level)?,
             delta: DeltaCompressor::new(level)?,
             decompressor: Decompressor::new()?,
+            back: Vec::new(),
         })
     }
 }
@@ -267,8 +270,12 @@ fn encode<'a>(
     if let Some((encoding, encoded)) = smaller_whole(&mut encoder.whole, run, bases, frame.len())? {
         return Ok((blob(encoding, encoded, None), None));
     }
-    let back = encoder.decompressor.decompress(Encoding::ZstdPrefix, &frame, &bases.prefix, run.plain.len());
-    let is_whole = back.and_then(|back| pack::verify_chunks(keys, kind, &run.chunks, &back));
+    let (buffer, encoding) = (std::mem::take(&mut encoder.back), Encoding::ZstdPrefix);
+    let back = encoder.decompressor.decompress_into(buffer, encoding, &frame, &bases.prefix, run.plain.len());
+    let is_whole = back.and_then(|back| {
+        encoder.back = back;
+        pack::verify_chunks(keys, kind, &run.chunks, &encoder.back)
+    });
     if is_whole.is_err() {
         return Err(garbled("a delta does not decode to its chunks"));
     }

@@ -1,6 +1,7 @@
 //! The handle of an open repository: its store, its keys, its threads. It stays small; what can be done with a
 //! repository are functions of the operations floor.
 
+use super::probe::probe;
 use crate::crafts::chunker::ChunkerParams;
 use crate::crafts::crypto::keys::{Keys, Secret, Secrets};
 use crate::crafts::crypto::slot::{Argon2Params, SlotKeys};
@@ -126,12 +127,14 @@ impl Repository {
     /// Creates a repository in an empty store, with one key slot.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`]: there is one. [`Error::Invalid`]: impossible options. [`Error::Store`].
+    /// [`Error::AlreadyExists`]: there is one. [`Error::Invalid`]: impossible options. [`Error::UnfitStore`]: the store does
+    /// not keep what a repository rests on. [`Error::Store`].
     pub async fn create(store: Store, credential: &Credential, options: CreateOptions) -> Result<Repository> {
         let cpu = Cpu::create(options.threads_n)?;
         if store.get(names::CONFIG, RECORD_BYTES_MAX).await?.is_some() {
             return Err(already_exists(&store));
         }
+        probe(&store).await?;
         let config =
             ConfigRecord { created_ms: now_ms(), program: PROGRAM.to_owned(), chunker: options.chunker.checked()? };
         let secrets = Secrets { naming: Secret(random()?), epochs: BTreeMap::from([(1, Secret(random()?))]) };

@@ -5,16 +5,17 @@
 //! know how it ended.
 
 use super::repository::{PROGRAM, Repository};
-use super::snapshots::{self, Decision};
+use super::snapshots::{self, Decision, Decisions};
 use crate::edges::store::Created;
 use crate::edges::system::{now_ms, random};
 use crate::format::decision::FenceRecord;
-use crate::format::names::{self, SESSIONS};
+use crate::format::names::{self, MERGES, SESSIONS, SNAPSHOTS};
 use crate::format::record::{self, Record};
 use crate::format::session::SessionRecord;
 use crate::words::error::{Error, Result};
 use crate::words::id::SessionId;
 use crate::words::limits::SESSION_REFRESH_SECS;
+use bytes::Bytes;
 use futures::future::{self, Either};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -90,63 +91,198 @@ impl Session {
     /// [`Error::Conflict`]: a fence came first. [`Error::Store`]: nobody knows whether it committed, nor whether a late
     /// request still will; the mark stays, and a listing tells in the end.
     pub async fn commit<T: Record>(self, prefix: &str, decision: &T) -> Result<SessionId> {
-        let name = names::of_session(prefix, self.id);
-        let bytes = match self.seal_and_open::<T>(&name, decision) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.abandon().await;
-                return Err(error);
+        match decide(&self.repository, self.id, prefix, decision).await {
+            Ok(()) => {
+                let id = self.id;
+                self.end().await;
+                Ok(id)
             }
-        };
-        let error = match self.repository.store.create(&name, bytes.clone()).await {
-            Ok(Created::Yes) => return self.committed().await,
-            Ok(Created::Taken) => self.taken(prefix).await,
-            // On a disk no reply gets lost: what failed may be the sync, and then what is there may not last.
-            Err(error) if self.repository.store.is_local() => return Err(error),
-            Err(error) => error,
-        };
-        // A reply may have been lost: what is there decides.
-        match self.repository.store.get(&name, bytes.len()).await {
-            Ok(Some(there)) if there == bytes => self.committed().await,
-            Ok(Some(_)) => {
-                self.abandon().await;
+            Err(Undecided { error, is_final }) => {
+                if is_final {
+                    self.end().await;
+                }
                 Err(error)
             }
-            _ => Err(error),
         }
     }
 
-    /// Seals a decision, and opens it again before anybody relies on it.
-    fn seal_and_open<T: Record>(&self, name: &str, decision: &T) -> Result<bytes::Bytes> {
-        let bytes = self.repository.seal(name, decision)?;
-        record::open::<T>(self.repository.sealer(), name, &bytes)?;
-        Ok(bytes)
-    }
-
-    async fn committed(self) -> Result<SessionId> {
-        // The commit stands. A mark that stays behind is harmless, and is cleaned up by the next prune.
+    /// Takes the mark away from a session that committed, never tried to, or never can.
+    pub async fn end(self) {
+        // What counts has happened already, and is reported; a mark that stays behind is harmless: the next prune takes it
+        // away.
         let _ = self.repository.store.delete(&names::of_session(SESSIONS, self.id)).await;
-        Ok(self.id)
+    }
+}
+
+/// Why a session did not commit.
+pub struct Undecided {
+    /// What went wrong.
+    pub error: Error,
+    /// Whether it never will: else a request may still be on its way, and the mark must stay.
+    pub is_final: bool,
+}
+
+impl From<Error> for Undecided {
+    fn from(error: Error) -> Undecided {
+        Undecided { error, is_final: true }
+    }
+}
+
+/// Creates a session's decision under `prefix`.
+///
+/// # Errors
+/// [`Error::Conflict`]: a fence came first. [`Error::Store`]: nobody knows whether it committed.
+pub async fn decide<T: Record>(
+    repository: &Repository,
+    id: SessionId,
+    prefix: &str,
+    decision: &T,
+) -> Result<(), Undecided> {
+    let name = names::of_session(prefix, id);
+    let bytes = repository.seal(&name, decision)?;
+    // Opened again before anybody relies on it.
+    record::open::<T>(repository.sealer(), &name, &bytes)?;
+    decide_on(&Sealed { repository, id, prefix, name, bytes }).await
+}
+
+/// The steps that a decision takes in the store: a repository takes them in its own, the exploration of all interleavings
+/// in another.
+pub trait DecisionGround {
+    /// Creates the decision, unless one is there.
+    fn create(&self) -> impl Future<Output = Result<Created>> + Send;
+    /// Returns what to say of the decision that was there first.
+    fn taken(&self) -> impl Future<Output = Error> + Send;
+    /// Returns whether the decision that is there is ours; `None` if there is none.
+    fn is_ours(&self) -> impl Future<Output = Result<Option<bool>>> + Send;
+    /// Returns whether a request may take effect whose reply is an error.
+    fn may_lose_replies(&self) -> bool;
+}
+
+/// Creates a decision on a ground, and finds out whether it was created where the reply says nothing of it.
+///
+/// # Errors
+/// Why the decision was not created or is not known to be, and whether it never can be.
+pub async fn decide_on(ground: &impl DecisionGround) -> Result<(), Undecided> {
+    let error = match ground.create().await {
+        Ok(Created::Yes) => return Ok(()),
+        Ok(Created::Taken) => ground.taken().await,
+        // On a disk no reply gets lost: what failed may be the sync, and then what is there may not last.
+        Err(error) if !ground.may_lose_replies() => return Err(Undecided { error, is_final: false }),
+        Err(error) => error,
+    };
+    // A reply may have been lost: what is there decides.
+    match ground.is_ours().await {
+        Ok(Some(true)) => Ok(()),
+        Ok(Some(false)) => Err(Undecided { error, is_final: true }),
+        _ => Err(Undecided { error, is_final: false }),
+    }
+}
+
+/// A decision that is about to be created.
+struct Sealed<'a> {
+    repository: &'a Repository,
+    id: SessionId,
+    prefix: &'a str,
+    name: String,
+    bytes: Bytes,
+}
+
+impl DecisionGround for Sealed<'_> {
+    async fn create(&self) -> Result<Created> {
+        self.repository.store.create(&self.name, self.bytes.clone()).await
     }
 
-    async fn taken(&self, prefix: &str) -> Error {
-        match snapshots::read(&self.repository, prefix, self.id).await {
-            Ok(Some(Decision::Fence(fence))) => Error::Conflict(format!(
-                "session {} was fenced by session {}: {}; nothing was committed, run it again",
-                self.id.short(),
-                fence.by.short(),
-                fence.reason
-            )),
-            Ok(_) => Error::Conflict(format!("the decision of session {} is taken; run it again", self.id.short())),
-            Err(error) => error,
+    async fn taken(&self) -> Error {
+        taken(self.repository, self.id, self.prefix).await
+    }
+
+    async fn is_ours(&self) -> Result<Option<bool>> {
+        let there = self.repository.store.get(&self.name, self.bytes.len()).await?;
+        Ok(there.map(|there| there == self.bytes))
+    }
+
+    fn may_lose_replies(&self) -> bool {
+        !self.repository.store.is_local()
+    }
+}
+
+async fn taken(repository: &Repository, id: SessionId, prefix: &str) -> Error {
+    match snapshots::read(repository, prefix, id).await {
+        Ok(Some(Decision::Fence(fence))) => Error::Conflict(format!(
+            "session {} was fenced by session {}: {}; nothing was committed, run it again",
+            id.short(),
+            fence.by.short(),
+            fence.reason
+        )),
+        Ok(_) => Error::Conflict(format!("the decision of session {} is taken; run it again", id.short())),
+        Err(error) => error,
+    }
+}
+
+/// The mark of a session that is not decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The session.
+    pub id: SessionId,
+    /// When it was written last, in milliseconds since 1970 UTC, by the store's clock.
+    pub modified_ms: i64,
+}
+
+/// Lists the marks, and then which of them are not decided.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn undecided(repository: &Repository) -> Result<Vec<Mark>> {
+    let listed = repository.store.list(SESSIONS).await?;
+    let decisions = Decisions::list(repository).await?;
+    let mark = |object: &crate::edges::store::Listed| {
+        let id = names::parse(SESSIONS, &object.name)?;
+        Some(Mark { id, modified_ms: object.modified_ms })
+    };
+    Ok(listed.iter().filter_map(mark).filter(|mark| !decisions.is_decided(mark.id)).collect())
+}
+
+/// Deletes the marks of other sessions that are decided.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn sweep(repository: &Repository, me: SessionId) -> Result<()> {
+    let marks = snapshots::list_ids(repository, SESSIONS).await?;
+    let decisions = Decisions::list(repository).await?;
+    for id in marks.into_iter().filter(|id| *id != me && decisions.is_decided(*id)) {
+        repository.store.delete(&names::of_session(SESSIONS, id)).await?;
+    }
+    Ok(())
+}
+
+/// Reads what a session's mark says; `None` if it is gone, or does not open.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn read(repository: &Repository, id: SessionId) -> Result<Option<SessionRecord>> {
+    match repository.read(&names::of_session(SESSIONS, id)).await {
+        Err(error) if error.is_damage() || matches!(error, Error::NewerFormat { .. }) => Ok(None),
+        read => read,
+    }
+}
+
+/// Sees to it that a session never may commit, unless it has; whatever it is, where its mark does not tell.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn fence_any(repository: &Repository, fenced: SessionId, by: SessionId, reason: &str) -> Result<()> {
+    let prefixes: &[&str] = match read(repository, fenced).await? {
+        Some(mark) if mark.operation == "backup" => &[SNAPSHOTS],
+        Some(_) => &[MERGES],
+        None => &[SNAPSHOTS, MERGES],
+    };
+    for prefix in prefixes {
+        // One that has committed there can't commit elsewhere: a fence would only say the opposite of its decision.
+        if !fence(repository, prefix, fenced, by, reason).await? {
+            break;
         }
     }
-
-    /// Takes the mark away from a session that never tried to commit.
-    pub async fn abandon(self) {
-        // The operation has failed already, and reports that; a mark that stays behind is harmless.
-        let _ = self.repository.store.delete(&names::of_session(SESSIONS, self.id)).await;
-    }
+    Ok(())
 }
 
 /// Puts a fence in the place of a session's decision, so that it never may commit; returns whether that is so now.

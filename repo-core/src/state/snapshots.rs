@@ -126,6 +126,18 @@ pub async fn read_tombstone(repository: &Repository, id: SnapshotId) -> Result<O
     repository.read(&names::of_session(FORGOTTEN, id)).await
 }
 
+/// Returns whether a tombstone of this id stands. One that does not open says nothing.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn is_forgotten(repository: &Repository, id: SnapshotId) -> Result<bool> {
+    match read_tombstone(repository, id).await {
+        Ok(tombstone) => Ok(tombstone.is_some()),
+        Err(error) if error.is_damage() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The decisions of all sessions, as far as listings tell.
 pub struct Decisions {
     snapshots: BTreeSet<SessionId>,
@@ -162,20 +174,27 @@ impl Decisions {
     /// # Errors
     /// [`Error::Store`].
     pub async fn standing(&self, repository: &Repository, id: SessionId) -> Result<Standing> {
+        let mut is_fenced = false;
         for (prefix, listed) in [(SNAPSHOTS, &self.snapshots), (MERGES, &self.merges)] {
             if !listed.contains(&id) {
                 continue;
             }
             return Ok(match read(repository, prefix, id).await? {
                 Some(Decision::Snapshot(_) | Decision::Merge(_)) => Standing::Counts,
-                Some(Decision::Fence(_)) => Standing::DoesNotCount,
+                // A session commits in one of the two places. A late fence may stand in the other.
+                Some(Decision::Fence(_)) => {
+                    is_fenced = true;
+                    continue;
+                }
                 Some(Decision::Unreadable(_)) if self.forgotten.contains(&id) => break,
                 Some(Decision::Unreadable(error)) => Standing::Unknown(error),
                 // Gone since it was listed, which only forgetting does: its tombstone came first.
                 None => Standing::Counts,
             });
         }
-        if !self.forgotten.contains(&id) {
+        // One that was put when the snapshot had been committed and forgotten forbids nothing any more, and may be later than
+        // the listing of tombstones.
+        if !is_fenced && !self.forgotten.contains(&id) {
             return Ok(Standing::DoesNotCount);
         }
         match read_tombstone(repository, id).await {

@@ -101,9 +101,25 @@ pub enum Error {
     /// Somebody else decided otherwise while we worked: nothing was committed, and trying again is safe.
     #[error("{0}")]
     Conflict(String),
+    /// Somebody holds the snapshot, so it was not forgotten.
+    #[error("snapshot {snapshot} is {why}; release it first, with `dedump release {snapshot}`")]
+    Held {
+        /// The first digits of its id.
+        snapshot: String,
+        /// Since when, until when and why.
+        why: String,
+    },
     /// The system did not give what is needed: random numbers, threads, memory.
     #[error("{0}")]
     System(String),
+    /// The store breaks a promise that commit and prune rest on.
+    #[error("the store {location} {why}; snapshots could be lost there, so use another store")]
+    UnfitStore {
+        /// The store.
+        location: String,
+        /// What it does.
+        why: String,
+    },
 }
 
 /// What kind of failure an [`Error`] is, for exit codes and retries.

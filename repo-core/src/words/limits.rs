@@ -55,7 +55,7 @@ pub const PACK_TAIL_READ_BYTES: u64 = 128 * KIB as u64;
 pub const FRAGMENT_CHUNKS_TARGET: usize = 128 * 1024;
 /// Largest index fragment that a reader accepts, in bytes.
 pub const FRAGMENT_BYTES_MAX: usize = 64 * MIB;
-/// Largest small object (config, key slot, snapshot, session, fence, merge, tombstone) that a reader accepts, in bytes.
+/// Largest small object (config, key slot, snapshot, session, fence, merge, tombstone, hold) that a reader accepts, in bytes.
 pub const RECORD_BYTES_MAX: usize = 16 * MIB;
 
 /// Entries of a manifest node, at least, unless it is the last of its level.
@@ -96,6 +96,7 @@ pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 5 + 2 * WINDOWS_QUEUED_M
     + (3 + 2 * WINDOWS_QUEUED_MAX) * BLOBS_PER_WINDOW * MIB
     + (1 + WINDOWS_QUEUED_MAX) * BLOBS_PER_WINDOW * DELTA_PREFIX_BYTES_TARGET
     + DELTA_BASES_CACHED_BYTES_MAX
+    + BUFFERS_KEPT_BYTES_MAX
     + 2 * DELTA_CHAIN_BYTES_TARGET
     + DELTA_ENTRIES_CACHED_MAX * 48
     + (2 + UPLOADS_MAX) * (DATA_PACK_BYTES_TARGET + META_PACK_BYTES_TARGET);
@@ -104,18 +105,22 @@ pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 5 + 2 * WINDOWS_QUEUED_M
 pub const RESTORE_WINDOW_BYTES: usize = 16 * MIB;
 /// Windows of a restore that are fetched ahead of the one being written, at most.
 pub const RESTORE_WINDOWS_AHEAD: usize = 2;
+/// Plaintext buffers that are kept for the next use, at most, in bytes.
+pub const BUFFERS_KEPT_BYTES_MAX: usize = 32 * MIB;
 /// Two ranges of one pack are read in one request if at most this many bytes lie between them.
 pub const COALESCE_GAP_BYTES: u64 = 128 * KIB as u64;
 /// One ranged read of a restore, at most, in bytes, unless one blob alone is larger.
 pub const COALESCED_BYTES_MAX: u64 = 8 * MIB as u64;
 /// Windows of a restore that are planned ahead, at most, so that it is known which bases later ones need.
-pub const RESTORE_WINDOWS_PLANNED: usize = 16;
+pub const RESTORE_WINDOWS_PLANNED: usize = 24;
 /// Plaintext of bases that a restore holds for later windows, at most.
-pub const RESTORE_HELD_BYTES_MAX: usize = 64 * MIB;
+pub const RESTORE_HELD_BYTES_MAX: usize = 128 * MIB;
 /// Memory of a restore without the index, at most: sealed and plain bytes of every window under way, bases that are held, and
 /// entries of deltas.
-pub const RESTORE_BYTES_MAX: usize =
-    (RESTORE_WINDOWS_AHEAD + 2) * 3 * RESTORE_WINDOW_BYTES + RESTORE_HELD_BYTES_MAX + DELTA_ENTRIES_CACHED_MAX * 48;
+pub const RESTORE_BYTES_MAX: usize = (RESTORE_WINDOWS_AHEAD + 2) * 3 * RESTORE_WINDOW_BYTES
+    + RESTORE_HELD_BYTES_MAX
+    + BUFFERS_KEPT_BYTES_MAX
+    + DELTA_ENTRIES_CACHED_MAX * 48;
 /// Chunks and bases in the entries of deltas that a reader keeps, at most, but for those of one pack; about 48 bytes each.
 pub const DELTA_ENTRIES_CACHED_MAX: usize = 1536 * KIB;
 /// Plaintext that must be decoded to decode one delta, at most, as far as a writer can tell.
@@ -134,6 +139,12 @@ pub const EPOCHS_MAX: usize = 1024;
 
 /// A session rewrites its mark this often, in seconds, so that others see it alive.
 pub const SESSION_REFRESH_SECS: u64 = 60;
+/// A session whose mark was not rewritten for so long, in seconds, looks dead, unless the caller says otherwise. To fence one
+/// that lives loses nothing but its work.
+pub const SESSION_DEAD_AFTER_SECS: u64 = 3 * 3600;
+/// A snapshot whose time is further ahead of the clock than this, in seconds, is in the future: retention keeps it, and lets
+/// it take no other's place. What is less are clocks that differ a little.
+pub const CLOCK_AHEAD_SECS_MAX: u64 = 300;
 /// A backup whose size is below this share of the previous one of its source, in per cent, is suspicious.
 pub const SHRUNK_PERCENT: u64 = 50;
 

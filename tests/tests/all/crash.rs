@@ -3,10 +3,15 @@
 
 use crate::kit::dumps::{self, Streams};
 use crate::kit::random::Random;
+use crate::kit::rows::Table;
 use crate::kit::watched::{Stop, Watched};
-use crate::kit::{back_up, create, get_back, open, run, snapshots};
-use dedump_core::{ReadData, Repository, Result, SnapshotId, check, forget, reindex};
+use crate::kit::{back_up, back_up_as, create, get_back, open, run, snapshots};
+use dedump_core::{
+    DeltaMode, MaxUnused, PruneOptions, PruneOutcome, ReadData, Repository, Result, SnapshotId, check, forget,
+    plan_prune, prune, reindex,
+};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Snapshots that must be there, with their streams.
 type Expected = BTreeMap<SnapshotId, Streams>;
@@ -114,5 +119,65 @@ fn a_reindex_that_crashes_anywhere_loses_nothing() {
             Ok(before.clone())
         };
         stop_everywhere(&store, &before, operation, &streams).await;
+    });
+}
+
+#[test]
+fn a_prune_that_crashes_anywhere_loses_nothing_and_the_next_goes_on() {
+    run(async {
+        let store = Watched::create();
+        let repository = create(store.store()).await.expect("creates");
+        let mut table = Table::create(3, 4_000);
+        let mut before = Expected::new();
+        let mut taken = Vec::new();
+        for _ in 0..5 {
+            let streams = dumps::one("a", table.dump());
+            let snapshot = back_up_as(&repository, DeltaMode::Always, &streams).await.expect("backs up").snapshot;
+            taken.push(snapshot.id);
+            before.insert(snapshot.id, streams);
+            table.change();
+        }
+        for id in [taken[0], taken[2], taken[4]] {
+            forget(&repository, id).await.expect("forgets");
+            before.remove(&id);
+        }
+        store.take_calls();
+        let mut options = PruneOptions::new("host");
+        options.max_unused = MaxUnused::Percent(0.0);
+        // What a prune that crashed left behind looks dead at once to the next.
+        options.dead_after = Duration::ZERO;
+        let operation = async |repository: &Repository| {
+            let report = prune(repository, &options, &()).await?;
+            assert_eq!(report.outcome, PruneOutcome::Done);
+            let left = plan_prune(repository, &options, &()).await?;
+            assert_eq!((left.unused_bytes, left.orphans_n), (0, 0), "{left:?}");
+            Ok(before.clone())
+        };
+        let streams = dumps::one("a", table.dump());
+        stop_everywhere(&store, &before, operation, &streams).await;
+
+        // Whatever is left of a prune that was stopped, the next one finds and ends.
+        for after in [false, true] {
+            for call in 0.. {
+                let stop = if after { Stop::After(call) } else { Stop::Before(call) };
+                let stopped = store.fork(stop);
+                let first = async { prune(&open(stopped.store()).await?, &options, &()).await }.await;
+                if !stopped.has_stopped() {
+                    assert!(first.is_ok());
+                    break;
+                }
+                let store = stopped.fork(Stop::Never);
+                let repository = open(store.store()).await.expect("opens");
+                // The mark of the first may have been written in the same millisecond.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                prune(&repository, &options, &()).await.unwrap_or_else(|error| panic!("{stop:?}: {error}"));
+                let left = store.names().await;
+                let garbage = left.iter().filter(|name| name.starts_with("prune/") || name.starts_with("sessions/"));
+                assert!(garbage.clone().next().is_none(), "{stop:?}: {:?}", garbage.collect::<Vec<_>>());
+                let plan = plan_prune(&repository, &options, &()).await.expect("plans");
+                assert_eq!((plan.unused_bytes, plan.orphans_n), (0, 0), "{stop:?}: {plan:?}");
+                judge(&store, &before, Some(&before), &streams, &format!("{stop:?}, and pruned again")).await;
+            }
+        }
     });
 }

@@ -7,8 +7,8 @@ use crate::kit::watched::{Stop, Watched};
 use crate::kit::{back_up, create, get_back, open, run, secret};
 use dedump_core::internals::fence;
 use dedump_core::{
-    Argon2Params, Credential, Error, ErrorKind, FindingKind, OpenOptions, ReadData, Repository, SessionId, Snapshot,
-    add_key, check, find, forget, list, reindex,
+    Argon2Params, Credential, Error, ErrorKind, FindingKind, HoldOptions, OpenOptions, ReadData, Repository, SessionId,
+    Snapshot, add_key, check, find, forget, hold, list, reindex,
 };
 use std::collections::BTreeMap;
 
@@ -62,6 +62,10 @@ impl Scene {
         }
         let last = back_up(&repository, "s", &streams).await.expect("backs up");
         snapshots.push((last, streams));
+        for (snapshot, _) in &snapshots[..2] {
+            let options = HoldOptions { reason: "audit".to_owned(), until_ms: None, by: "ana@db1".to_owned() };
+            hold(&repository, snapshot.id, &options).await.expect("holds");
+        }
         for number in [1, 2] {
             let id = SessionId([number; 16]);
             assert!(fence(&repository, "snapshots", id, SessionId([3; 16]), "looked dead").await.expect("fences"));
@@ -287,6 +291,14 @@ fn a_harmed_session_mark_costs_nothing() {
             let expected = if harm == Harm::Delete { vec![] } else { vec![FindingKind::SessionDamaged] };
             scene.judge(&store, harm, &marks[0].0, &expected).await;
         }
+    });
+}
+
+#[test]
+fn a_harmed_hold_costs_no_snapshot() {
+    harm_all("holds/", |harm| match harm {
+        Harm::Delete => vec![],
+        _ => vec![FindingKind::HoldDamaged],
     });
 }
 

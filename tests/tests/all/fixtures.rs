@@ -6,7 +6,8 @@ use crate::kit::dumps::{self, Streams};
 use crate::kit::random::Random;
 use crate::kit::{back_up, create, get_back, open, run, secret, snapshots};
 use dedump_core::{
-    Argon2Params, Credential, OpenOptions, ReadData, Repository, Store, add_key, check, forget, reindex,
+    Argon2Params, Credential, Error, Hold, HoldOptions, OpenOptions, ReadData, Repository, Store, add_key, check,
+    forget, hold, list_holds, reindex,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,10 @@ fn days() -> Vec<Streams> {
     days
 }
 
+fn a_hold() -> HoldOptions {
+    HoldOptions { reason: "audit".to_owned(), until_ms: None, by: "ops@host".to_owned() }
+}
+
 async fn make(path: &Path) {
     let store = Store::create_local(path).expect("creates");
     let repository = create(store).await.expect("creates");
@@ -38,8 +43,11 @@ async fn make(path: &Path) {
     for (number, streams) in days().iter().enumerate() {
         let snapshot = back_up(&repository, "app", streams).await.expect("backs up");
         match number {
-            0 => forget(&repository, snapshot.id).await.expect("forgets"),
-            1 => drop(reindex(&repository, "host", &()).await.expect("reindexes")),
+            0 => drop(forget(&repository, snapshot.id).await.expect("forgets")),
+            1 => {
+                hold(&repository, snapshot.id, &a_hold()).await.expect("holds");
+                drop(reindex(&repository, "host", &()).await.expect("reindexes"));
+            }
             _ => {}
         }
     }
@@ -69,6 +77,9 @@ fn a_repository_of_format_1_opens_checks_and_restores() {
         for (snapshot, streams) in standing.iter().zip(&days()[1..]) {
             assert!(get_back(&repository, snapshot).await.expect("restores") == *streams);
         }
+        let holds = list_holds(&repository).await.expect("lists");
+        assert!(matches!(&holds[&standing[0].id], Hold::Says(hold) if hold.reason == "audit" && hold.by == "ops@host"));
+        assert!(matches!(forget(&repository, standing[0].id).await, Err(Error::Held { .. })));
         // Today's version still cuts and names chunks as that one did.
         let again = back_up(&repository, "app", &days()[2]).await.expect("backs up");
         assert_eq!((again.record.totals.chunks_new_n, again.record.totals.nodes_new_n), (0, 0));

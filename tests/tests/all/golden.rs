@@ -4,8 +4,9 @@
 use dedump_core::internals::compress::{Compressor, Decompressor, DeltaCompressor, Encoding};
 use dedump_core::internals::config::ConfigRecord;
 use dedump_core::internals::contents::{BaseEntry, BlobEntry, ChunkEntry, NO_LIKE};
-use dedump_core::internals::decision::{FenceRecord, MergeRecord, TombstoneRecord};
+use dedump_core::internals::decision::{FenceRecord, MergeRecord, NoticeRecord, TombstoneRecord};
 use dedump_core::internals::fragment;
+use dedump_core::internals::hold::HoldRecord;
 use dedump_core::internals::keys::{Keys, Secret, Secrets};
 use dedump_core::internals::names::{FragmentName, PackKind};
 use dedump_core::internals::node::{ChildEntry, LeafEntry, Node};
@@ -134,8 +135,14 @@ fn decision_bytes() {
         ended_ms: 1_767_225_600_000,
         fragments_n: 1,
         supersedes: vec![FragmentName { session: SessionId([0x11; 16]), number: 300 }],
+        notices: vec![SessionId([0x12; 16])],
     };
     golden_record("merge.bin", &format!("merges/{SESSION_HEX}"), &merge);
+    let notice = NoticeRecord {
+        put_ms: 1_767_225_600_000,
+        packs: vec![(PackKind::Data, PackId([0x21; 32])), (PackKind::Meta, PackId([0x22; 32]))],
+    };
+    golden_record("notice.bin", &format!("prune/{SESSION_HEX}"), &notice);
     let tombstone = TombstoneRecord {
         forgotten_ms: 1_767_225_600_000,
         source: "app".to_owned(),
@@ -143,6 +150,17 @@ fn decision_bytes() {
         fragments_n: 2,
     };
     golden_record("tombstone.bin", &format!("forgotten/{SESSION_HEX}"), &tombstone);
+}
+
+#[test]
+fn hold_bytes() {
+    let hold = HoldRecord {
+        reason: "audit 2026".to_owned(),
+        since_ms: 1_767_225_600_000,
+        until_ms: Some(1_798_761_600_000),
+        by: "ana@db1".to_owned(),
+    };
+    golden_record("hold.bin", &format!("holds/{SESSION_HEX}"), &hold);
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use crate::kit::dumps::{self, StreamsEngine};
 use crate::kit::random::Random;
-use crate::kit::watched::Watched;
+use crate::kit::watched::{Lie, Watched};
 use crate::kit::{back_up, create, get_back, run, snapshots};
 use dedump_core::internals::fence;
 use dedump_core::{
-    BackupOptions, Engine, Error, ErrorKind, ReadData, Repository, Result, SessionId, Sink, Verdict, async_trait,
-    backup, check, forget,
+    BackupOptions, Engine, Error, ErrorKind, Filter, ReadData, Repository, Result, SessionId, Sink, Verdict,
+    async_trait, backup, check, forget, probe_store, stats,
 };
 
 /// Fences the session that is at work, in the middle of its dump, as a prune would that took it for dead.
@@ -46,8 +46,12 @@ fn a_fenced_session_never_commits_and_its_fragments_never_count() {
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
         assert!(error.to_string().contains("it looked dead"), "{error}");
         assert_eq!(snapshots(&repository).await.expect("lists"), []);
+        let counted = stats(&repository, &Filter::default(), &()).await.expect("counts");
+        assert_eq!(counted.depths.iter().map(|depth| depth.chunks_n).sum::<u64>(), 0, "what it wrote does not count");
+        // The next one takes its packs over, and then they count by that one's commit.
         let snapshot = back_up(&repository, "s", &streams).await.expect("backs up");
-        assert!(snapshot.record.totals.chunks_new_n > 0, "what the fenced session wrote does not count");
+        assert_eq!(snapshot.record.totals.chunks_new_n, 0);
+        assert!(get_back(&repository, &snapshot).await.expect("restores") == streams);
         assert_eq!(check(&repository, ReadData::All, &()).await.expect("checks").findings, []);
     });
 }
@@ -122,6 +126,33 @@ fn whoever_has_no_key_cannot_take_a_snapshot_away_by_creating_objects() {
             let report = check(&repository, ReadData::All, &()).await.expect("checks");
             let kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind.name()).collect();
             assert_eq!(kinds, ["decision-damaged"]);
+        }
+    });
+}
+
+#[test]
+fn a_store_that_breaks_a_promise_is_refused() {
+    run(async {
+        for (lie, why) in [
+            (Lie::CreatesAgain, "create-if-absent"),
+            (Lie::ListsNothing, "does not list"),
+            (Lie::DeletesNothing, "was deleted"),
+        ] {
+            let store = Watched::create();
+            store.lie(lie);
+            let error = create(store.store()).await.expect_err("it is no place for a repository");
+            assert!(matches!(error, Error::UnfitStore { .. }) && error.to_string().contains(why), "{lie:?}: {error}");
+            let names = store.names().await;
+            assert!(!names.iter().any(|name| name == "config" || name.starts_with("keys/")), "{names:?}");
+        }
+        let store = Watched::create();
+        let repository = create(store.store()).await.expect("creates");
+        probe_store(&repository).await.expect("it keeps what it promises");
+        assert!(!store.names().await.iter().any(|name| name.starts_with("probe/")));
+        for lie in [Lie::CreatesAgain, Lie::ListsNothing, Lie::DeletesNothing, Lie::ReadsNothing] {
+            store.lie(lie);
+            let error = probe_store(&repository).await.expect_err("it lies");
+            assert!(matches!(error, Error::UnfitStore { .. }), "{lie:?}: {error}");
         }
     });
 }

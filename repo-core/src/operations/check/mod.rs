@@ -10,6 +10,7 @@ mod objects;
 mod packs;
 
 use crate::edges::progress::Progress;
+use crate::format::names::{MERGES, PRUNE};
 use crate::state::fetch::Fetcher;
 use crate::state::loader::{self, Loaded};
 use crate::state::repository::Repository;
@@ -54,6 +55,10 @@ pub enum FindingKind {
     SessionDamaged,
     /// A merge, fence or tombstone does not open.
     DecisionDamaged,
+    /// A prune's notice does not open.
+    NoticeDamaged,
+    /// A hold on a snapshot does not open.
+    HoldDamaged,
     /// A decision is gone by which packs counted that standing snapshots need.
     DecisionMissing,
     /// An index fragment does not open.
@@ -84,6 +89,8 @@ impl FindingKind {
             FindingKind::SnapshotDamaged => "snapshot-damaged",
             FindingKind::SessionDamaged => "session-damaged",
             FindingKind::DecisionDamaged => "decision-damaged",
+            FindingKind::NoticeDamaged => "notice-damaged",
+            FindingKind::HoldDamaged => "hold-damaged",
             FindingKind::DecisionMissing => "decision-missing",
             FindingKind::FragmentDamaged => "fragment-damaged",
             FindingKind::FragmentMissing => "fragment-missing",
@@ -106,6 +113,8 @@ impl FindingKind {
             }
             FindingKind::SessionDamaged => "harmless; it goes with the next prune",
             FindingKind::DecisionDamaged => "put a copy of the object back, or run `dedump reindex`",
+            FindingKind::NoticeDamaged => "run `dedump prune`; until then backups store everything anew",
+            FindingKind::HoldDamaged => "it still holds its snapshot; hold that anew, or release it",
             FindingKind::DecisionMissing | FindingKind::FragmentDamaged | FindingKind::FragmentMissing => {
                 "run `dedump reindex`"
             }
@@ -198,10 +207,28 @@ impl Findings {
 /// the report, never an error.
 pub async fn check(repository: &Repository, read_data: ReadData, progress: &dyn Progress) -> Result<CheckReport> {
     packs::check_choice(read_data)?;
+    for _ in 1..CHECKS_MAX {
+        let before = snapshots::list_ids(repository, MERGES).await?;
+        let report = check_once(repository, read_data, progress).await?;
+        // What a prune deleted meanwhile is no damage: then it is looked at again, as it is now.
+        let is_sure = report.findings.is_empty()
+            || (repository.store.list(PRUNE).await?.is_empty()
+                && snapshots::list_ids(repository, MERGES).await? == before);
+        if is_sure {
+            return Ok(report);
+        }
+    }
+    check_once(repository, read_data, progress).await
+}
+
+/// How often to look again where a prune was at work meanwhile, at most.
+const CHECKS_MAX: usize = 4;
+
+async fn check_once(repository: &Repository, read_data: ReadData, progress: &dyn Progress) -> Result<CheckReport> {
     let (mut findings, mut report) = (Findings::default(), CheckReport::default());
     // Snapshots before the index, as in every reader: what a snapshot needs was in the index before it.
     let snapshots = snapshots::load(repository).await?;
-    let loaded = loader::load(repository).await?;
+    let loaded = loader::load_as_listed(repository).await?;
     report.snapshots_n = snapshots.standing.len() as u64;
     report.packs_n = loaded.packs.sorted().len() as u64;
 

@@ -1,9 +1,11 @@
 //! The small objects: key slots, sessions, decisions, fragments; and what lies around.
 
 use super::{FindingKind, Findings};
-use crate::format::names::{self, FragmentName, INDEX, KEYS, META, PACKS, SESSIONS, SNAPSHOTS};
+use crate::format::names::{self, FragmentName, HOLDS, INDEX, KEYS, META, PACKS, PRUNE, SESSIONS, SNAPSHOTS};
 use crate::format::session::SessionRecord;
 use crate::operations::keys;
+use crate::state::ground::Ground;
+use crate::state::holds::{self, Hold};
 use crate::state::loader::{self, Loaded};
 use crate::state::repository::Repository;
 use crate::state::snapshots::{self, Decisions, Snapshots};
@@ -25,6 +27,9 @@ pub(super) async fn check(
     check_decisions(repository, findings).await?;
     check_fragments(loaded, &missing_fragments(repository).await?, findings);
     check_sessions(repository, findings, notes).await?;
+    check_notices(repository, loaded, findings, notes).await?;
+    check_holds(repository, snapshots, findings, notes).await?;
+    note_duplicates(loaded, notes);
     note_foreign_objects(repository, notes).await?;
     note_orphans(loaded, notes);
     Ok(())
@@ -96,6 +101,61 @@ async fn check_sessions(repository: &Repository, findings: &mut Findings, notes:
                 session.host
             )),
             Err(error) => findings.add_error(FindingKind::SessionDamaged, &name, error)?,
+        }
+    }
+    Ok(())
+}
+
+/// Names the notices that do not open, and says what the others wait for.
+async fn check_notices(
+    repository: &Repository,
+    loaded: &Loaded,
+    findings: &mut Findings,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    for (id, packs) in repository.notices().await? {
+        match packs {
+            Ok(packs) => {
+                let left_n = packs.iter().filter(|(kind, id)| loaded.packs.bytes(*kind, *id).is_some()).count();
+                notes.push(format!(
+                    "prune {} condemned {} packs, of which {left_n} are there; the next `dedump prune` goes on with it",
+                    id.short(),
+                    packs.len()
+                ));
+            }
+            Err(error) => findings.add_error(FindingKind::NoticeDamaged, &names::of_session(PRUNE, id), error)?,
+        }
+    }
+    Ok(())
+}
+
+/// Says how much lies in several packs: two backups at once store what both have, and a prune takes it away.
+fn note_duplicates(loaded: &Loaded, notes: &mut Vec<String>) {
+    let doubled_n = loaded.index.entries_n() - loaded.index.chunks_n();
+    if doubled_n > 0 {
+        notes.push(format!("{doubled_n} chunks and nodes are stored more than once; a prune frees their space"));
+    }
+}
+
+/// Names the holds that do not open, and those whose snapshot is gone.
+async fn check_holds(
+    repository: &Repository,
+    snapshots: &Snapshots,
+    findings: &mut Findings,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    for (id, hold) in holds::load(repository).await? {
+        let stands = snapshots.standing.iter().any(|snapshot| snapshot.id == id)
+            || snapshots.unreadable.iter().any(|(unreadable, _)| *unreadable == id);
+        match hold {
+            Hold::Unreadable(why) => findings.add(FindingKind::HoldDamaged, names::of_session(HOLDS, id), why),
+            // One of a snapshot that was committed since the listing stands, too: it was held after that.
+            Hold::Says(_) if !stands && snapshots::is_forgotten(repository, id).await? => notes.push(format!(
+                "snapshot {} is {hold}, and was forgotten all the same, before the hold or while it was put; `dedump \
+                 release {id}` takes the hold away",
+                id.short()
+            )),
+            Hold::Says(_) => {}
         }
     }
     Ok(())

@@ -176,7 +176,9 @@ fn blob_is_whole(sealer: Sealer<'_>, kind: PackKind, bytes: &Bytes, chunks: &[(C
         return opener.open_seal(number, sealed).is_ok();
     }
     let Ok(mut inflater) = Decompressor::new() else { return false };
-    let Ok(plain) = opener.open_blob(&mut inflater, (number, &location.place), b"", sealed) else { return false };
+    let Ok(plain) = opener.open_blob(&mut inflater, (number, &location.place), b"", sealed, Vec::new()) else {
+        return false;
+    };
     chunks.iter().all(|(id, Found { location, .. })| {
         let start = location.start as usize;
         plain

@@ -19,6 +19,7 @@ use crate::edges::cpu;
 use crate::edges::progress::{Event, Progress};
 use crate::edges::source::{Piece, Window};
 use crate::format::names::PackKind;
+use crate::format::pack::PackContents;
 use crate::format::snapshot::StreamRecord;
 use crate::state::bases::{self, BaseReader};
 use crate::state::fetch::Fetcher;
@@ -48,6 +49,8 @@ pub(super) struct Plan<'a> {
     pub chunker: Arc<Chunker>,
     pub level: i32,
     pub session: SessionId,
+    /// Packs of runs that did not commit, which the session's fragments are to list, too.
+    pub adopted: Vec<PackContents>,
     /// Counts what went through, for the session's mark.
     pub bytes_done: &'a AtomicU64,
 }
@@ -69,7 +72,7 @@ pub(super) struct Outcome {
 }
 
 /// Runs all stages until the sink is gone.
-pub(super) async fn run(plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Result<Outcome> {
+pub(super) async fn run(mut plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Result<Outcome> {
     let Plan { repository, fetcher, progress, level, session, .. } = plan;
     let (cut_sender, cut) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (hashed_sender, hashed) = mpsc::channel(WINDOWS_QUEUED_MAX);
@@ -77,6 +80,9 @@ pub(super) async fn run(plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Result
     let (data_sender, data) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (meta_sender, meta) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (stored_sender, stored) = mpsc::unbounded_channel();
+    for pack in std::mem::take(&mut plan.adopted) {
+        stored_sender.send(pack).expect("its receiver is there");
+    }
 
     let front = try_join(
         cut_stage(repository, progress, Arc::clone(&plan.chunker), pieces, cut_sender),

@@ -7,8 +7,9 @@ use dedump_core::object_store::memory::InMemory;
 use dedump_core::object_store::path::Path;
 use dedump_core::object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::fmt;
@@ -41,6 +42,19 @@ pub enum Stop {
     After(usize),
 }
 
+/// A promise that a store does not keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// It creates objects that are there.
+    CreatesAgain,
+    /// It lists nothing.
+    ListsNothing,
+    /// It keeps on listing what was deleted, and reading it.
+    DeletesNothing,
+    /// It does not read what was written.
+    ReadsNothing,
+}
+
 /// An in-memory store under watch. Clones share everything.
 #[derive(Clone)]
 pub struct Watched {
@@ -50,8 +64,10 @@ pub struct Watched {
 
 struct State {
     stop: Stop,
+    lie: Option<Lie>,
     has_stopped: bool,
     calls: Vec<Call>,
+    meanwhile: Option<(usize, BoxFuture<'static, ()>)>,
 }
 
 impl Watched {
@@ -68,8 +84,23 @@ impl Watched {
     fn over(inner: InMemory, stop: Stop) -> Self {
         Watched {
             inner: Arc::new(inner),
-            state: Arc::new(Mutex::new(State { stop, has_stopped: false, calls: Vec::new() })),
+            state: Arc::new(Mutex::new(State {
+                stop,
+                lie: None,
+                has_stopped: false,
+                calls: Vec::new(),
+                meanwhile: None,
+            })),
         }
+    }
+
+    /// From now on it does not keep a promise.
+    pub fn lie(&self, lie: Lie) {
+        self.state.lock().expect("no call panics").lie = Some(lie);
+    }
+
+    fn lies(&self, lie: Lie) -> bool {
+        self.state.lock().expect("no call panics").lie == Some(lie)
     }
 
     /// Returns it as the core takes it.
@@ -85,6 +116,29 @@ impl Watched {
     /// Returns whether a call was refused, or its reply lost.
     pub fn has_stopped(&self) -> bool {
         self.state.lock().expect("no call panics").has_stopped
+    }
+
+    /// Does something else when call number n, from 0 and not counting those before, is about to be made, if that reads or
+    /// writes an object.
+    pub fn meanwhile(&self, number: usize, what: impl Future<Output = ()> + Send + 'static) {
+        let mut state = self.state.lock().expect("no call panics");
+        state.meanwhile = Some((state.calls.len() + number, Box::pin(what)));
+    }
+
+    /// Returns whether that was done.
+    pub fn has_met(&self) -> bool {
+        self.state.lock().expect("no call panics").meanwhile.is_none()
+    }
+
+    async fn meet(&self) {
+        let due = {
+            let mut state = self.state.lock().expect("no call panics");
+            let now = state.calls.len();
+            state.meanwhile.take_if(|(number, _)| *number == now)
+        };
+        if let Some((_, what)) = due {
+            what.await;
+        }
     }
 
     /// Returns the names of all objects.
@@ -161,7 +215,11 @@ impl fmt::Display for Watched {
 
 #[async_trait]
 impl ObjectStore for Watched {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, mut opts: PutOptions) -> Result<PutResult> {
+        self.meet().await;
+        if self.lies(Lie::CreatesAgain) {
+            opts.mode = PutMode::Overwrite;
+        }
         let reply = self.call(Kind::Put, location)?;
         reply.pass(self.inner.put_opts(location, payload, opts).await)
     }
@@ -171,7 +229,11 @@ impl ObjectStore for Watched {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.meet().await;
         let reply = self.call(Kind::Get, location)?;
+        if self.lies(Lie::ReadsNothing) {
+            return Err(Error::NotFound { path: location.to_string(), source: "it lies".into() });
+        }
         reply.pass(self.inner.get_opts(location, options).await)
     }
 
@@ -187,6 +249,9 @@ impl ObjectStore for Watched {
                 let watched = watched.clone();
                 async move {
                     let reply = watched.call(Kind::Delete, &location)?;
+                    if watched.lies(Lie::DeletesNothing) {
+                        return Ok(location);
+                    }
                     let deleted = watched.inner.delete(&location).await;
                     reply.pass(deleted.map(|()| location))
                 }
@@ -196,6 +261,7 @@ impl ObjectStore for Watched {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.call(Kind::List, prefix.map(Path::to_string).unwrap_or_default()) {
+            Ok(Reply::Comes) if self.lies(Lie::ListsNothing) => stream::empty().boxed(),
             Ok(Reply::Comes) => self.inner.list(prefix),
             Ok(Reply::Lost) | Err(_) => stream::iter([Err(stopped())]).boxed(),
         }
