@@ -1,16 +1,16 @@
 //! Measures dedump and prints a table; exits with 1 if a bound is missed.
 //!
 //! ```sh
-//! cargo bench -p dedump-benches -- [pipeline|memory|snapshots|all] [--small]
+//! cargo bench -p dedump-benches -- [pipeline|memory|mark|snapshots|all] [--small]
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that shows what it measured")]
 
 use dedump_benches::table::Table;
-use dedump_benches::{Result, Size, memory, pipeline, snapshots, timing};
+use dedump_benches::{Result, Size, mark, memory, parts, pipeline, snapshots, timing};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo bench -p dedump-benches -- [pipeline|memory|snapshots|all] [--small]";
+const USAGE: &str = "usage: cargo bench -p dedump-benches -- [pipeline|memory|mark|snapshots|all] [--small]";
 
 fn main() -> ExitCode {
     match run() {
@@ -27,8 +27,13 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     // cargo adds --bench to what the user says.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if let Some(memory::PART) = args.first().map(String::as_str) {
-        print!("{}", memory::part(&args.iter().skip(1).map(String::as_str).collect::<Vec<_>>())?);
+    if let [parts::PART, which, rest @ ..] = &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        let lines = match *which {
+            memory::PART => memory::part(rest),
+            mark::PART => mark::part(rest),
+            _ => return Err(USAGE.into()),
+        };
+        print!("{}", lines?);
         return Ok(true);
     }
     let (flags, words): (Vec<_>, Vec<_>) = args.iter().map(String::as_str).partition(|arg| arg.starts_with('-'));
@@ -40,6 +45,7 @@ fn run() -> Result<bool> {
     let parts = [
         ("pipeline", pipeline::measure as fn(Size) -> Result<_>),
         ("memory", memory::measure),
+        ("mark", mark::measure),
         ("snapshots", snapshots::measure),
     ];
     let chosen: Vec<_> = match words[..] {

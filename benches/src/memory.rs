@@ -1,9 +1,10 @@
 //! The most memory that a large backup has, and a restore, and a check that reads all data: each in a process of its own,
 //! which this program starts again as, so that none hides behind another's peak.
 
+use crate::parts::{self, Facts};
 use crate::table::{Row, mib};
 use crate::text::Text;
-use crate::timing::{mb_per_sec, peak_bytes};
+use crate::timing::mb_per_sec;
 use crate::{Result, Size, secret};
 use dedump_core::internals::loader;
 use dedump_core::{
@@ -12,19 +13,14 @@ use dedump_core::{
 };
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Instant;
 
 /// What a process may take besides the index.
 const BYTES_MAX: u64 = 300 << 20;
 /// What the index may take for each chunk.
 const BYTES_PER_CHUNK_MAX: u64 = 48;
 
-/// The word by which this program knows that it is to do one part and report.
-pub const PART: &str = "memory-part";
-
-/// What a part reports: names and values, a line each.
-type Facts = BTreeMap<String, String>;
+/// The word for its parts.
+pub const PART: &str = "memory";
 
 /// Measures it all: backs up 10 GiB of text into a directory, restores it, checks it.
 ///
@@ -33,21 +29,22 @@ type Facts = BTreeMap<String, String>;
 pub fn measure(size: Size) -> Result<Vec<Row>> {
     let bytes_n: u64 = size.choose(10 << 30, 512 << 20);
     let folder = tempfile::tempdir()?;
-    let part = |name: &str| start_part(name, folder.path(), bytes_n);
+    let path = folder.path().to_str().ok_or("the path of the temporary folder is no UTF-8")?;
+    let part = |name: &str| parts::start(&[PART, name, path, &bytes_n.to_string()]);
     let (backup, restore, check) = (part("backup")?, part("restore")?, part("check")?);
-    if text(&restore, "hash")? != Text::new(3, bytes_n).hash().to_hex().as_str() {
+    if restore.text("hash")? != Text::new(3, bytes_n).hash().to_hex().as_str() {
         return Err("the restore gave back something else".into());
     }
     let size_text = size.choose("10 GiB", "0.5 GiB");
-    let chunks_n = number(&backup, "chunks_n")?;
+    let chunks_n = backup.number("chunks_n")?;
     let bound = (BYTES_MAX + BYTES_PER_CHUNK_MAX * chunks_n) as f64;
-    let peak = |facts: &Facts| number(facts, "peak_bytes").map(|bytes| bytes as f64);
+    let peak = |facts: &Facts| facts.number("peak_bytes").map(|bytes| bytes as f64);
     let rate = |facts: &Facts| {
-        let secs = number(facts, "ms")? as f64 / 1e3;
+        let secs = facts.number("ms")? as f64 / 1e3;
         Result::Ok(format!("{:.0} MB/s", mb_per_sec(bytes_n, secs)))
     };
-    let index_bytes = number(&check, "index_bytes")? as f64 / number(&check, "index_chunks_n")? as f64;
-    let stored = number(&backup, "bytes_added")? as f64 / bytes_n as f64;
+    let index_bytes = check.number("index_bytes")? as f64 / check.number("index_chunks_n")? as f64;
+    let stored = backup.number("bytes_added")? as f64 / bytes_n as f64;
     let sum = |bytes: usize| mib(bytes as f64);
     Ok(vec![
         Row::at_most(format!("peak memory of a backup of {size_text}"), peak(&backup)?, bound, mib),
@@ -77,28 +74,6 @@ fn index_row(size: Size, bytes_per_chunk: f64) -> Row {
     }
 }
 
-fn start_part(name: &str, folder: &Path, bytes_n: u64) -> Result<Facts> {
-    let output = Command::new(std::env::current_exe()?)
-        .args([PART, name])
-        .arg(folder)
-        .arg(bytes_n.to_string())
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        return Err(format!("the {name} ended with {}", output.status).into());
-    }
-    let lines = String::from_utf8(output.stdout)?;
-    Ok(lines.lines().filter_map(|line| line.split_once(' ')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect())
-}
-
-fn text<'a>(facts: &'a Facts, name: &str) -> Result<&'a str> {
-    Ok(facts.get(name).ok_or_else(|| format!("a part did not report {name}"))?)
-}
-
-fn number(facts: &Facts, name: &str) -> Result<u64> {
-    Ok(text(facts, name)?.parse()?)
-}
-
 /// Does one part, in a process of its own; returns the lines to report.
 ///
 /// # Errors
@@ -106,17 +81,12 @@ fn number(facts: &Facts, name: &str) -> Result<u64> {
 pub fn part(args: &[&str]) -> Result<String> {
     let [name, folder, bytes_n] = args else { return Err("a part needs a name, a folder and a length".into()) };
     let (folder, bytes_n) = (Path::new(folder).join("repository"), bytes_n.parse()?);
-    // As the command line has it.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let start = Instant::now();
-    let mut lines = match *name {
-        "backup" => runtime.block_on(back_up(&folder, bytes_n)),
-        "restore" => runtime.block_on(give_back(&folder)),
-        "check" => runtime.block_on(look(&folder)),
+    match *name {
+        "backup" => parts::report(back_up(&folder, bytes_n)),
+        "restore" => parts::report(give_back(&folder)),
+        "check" => parts::report(look(&folder)),
         _ => Err(format!("there is no part {name}").into()),
-    }?;
-    lines += &format!("ms {}\npeak_bytes {}\n", start.elapsed().as_millis(), peak_bytes()?);
-    Ok(lines)
+    }
 }
 
 async fn back_up(folder: &Path, bytes_n: u64) -> Result<String> {
