@@ -7,7 +7,7 @@ use crate::commands::{
 use crate::secret::SecretFlags;
 use crate::{exit, time};
 use clap::{Args, Parser, Subcommand};
-use dedump_core::{Filter, MaxUnused};
+use dedump_core::{Filter, MaxUnused, StoreOptions};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,7 +40,11 @@ See `dedump COMMAND --help` for a command's own options, and `dedump --help` for
 /// What every command takes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
-    /// Where the repository lies: a path or file:// URL
+    /// Where the repository lies: a path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
+    ///
+    /// Buckets are reached with the variables of the providers' own tools: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    /// AWS_REGION, AWS_ENDPOINT_URL (for MinIO, Ceph, R2 and others that speak S3); GOOGLE_APPLICATION_CREDENTIALS;
+    /// AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY; without keys, with the machine's own identity.
     #[arg(long, short, global = true, env = "DEDUMP_REPO", hide_env_values = true, value_name = "LOCATION", help_heading = REPOSITORY)]
     pub repo: Option<String>,
     /// Read the password from this file's only line [env: DEDUMP_PASSWORD_FILE]
@@ -58,6 +62,17 @@ pub struct Global {
     /// Open the repository with this key file instead of a password [env: DEDUMP_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE", group = "secret", help_heading = REPOSITORY)]
     pub key_file: Option<PathBuf>,
+    /// Set what the store's provider calls KEY, like endpoint or region, before the environment; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = tag, hide_short_help = true)]
+    #[arg(help_heading = REPOSITORY)]
+    pub store_option: Vec<(String, String)>,
+    /// Talk to an endpoint that has no TLS
+    #[arg(long, global = true, hide_short_help = true, help_heading = REPOSITORY)]
+    pub allow_http: bool,
+    /// Requests to a remote store that may be under way at once [default: 16]
+    #[arg(long, global = true, value_name = "N", hide_short_help = true, help_heading = REPOSITORY)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub connections: Option<u16>,
     /// Print no progress and no report; warnings and errors still
     #[arg(long, short, global = true, help_heading = OUTPUT)]
     pub quiet: bool,
@@ -81,6 +96,19 @@ impl Global {
             password_command: self.password_command.clone(),
             key_file: self.key_file.clone(),
         }
+    }
+}
+
+impl Global {
+    /// Returns how the store is to be reached, by the flags.
+    pub fn store_options(&self) -> StoreOptions {
+        let mut options = StoreOptions::default();
+        options.settings.extend(self.store_option.iter().cloned());
+        options.allow_http = self.allow_http;
+        if let Some(connections) = self.connections {
+            options.connections_max = usize::from(connections);
+        }
+        options
     }
 }
 

@@ -3,9 +3,8 @@
 use crate::args::Global;
 use crate::exit::Failure;
 use crate::progress::{Meter, Work};
-use crate::{location, output, runtime, secret};
-use dedump_core::{Credential, OpenOptions, Repository, Store};
-use std::path::PathBuf;
+use crate::{output, runtime, secret};
+use dedump_core::{Credential, OpenOptions, Repository, Store, StoreOptions};
 
 /// The global flags, ready for use.
 pub struct Context {
@@ -38,15 +37,18 @@ impl Context {
         self.global.threads.map_or(0, usize::from)
     }
 
-    /// Returns where the repository lies.
+    /// Returns where the repository lies, as the user said it.
     ///
     /// # Errors
-    /// Nobody said where, or it can't be there.
-    pub fn location(&self) -> Result<PathBuf, Failure> {
-        match &self.global.repo {
-            Some(location) => location::parse(location),
-            None => Err(Failure::usage("which repository? say --repo LOCATION, or set DEDUMP_REPO")),
-        }
+    /// Nobody said where.
+    pub fn location(&self) -> Result<&str, Failure> {
+        let missing = || Failure::usage("which repository? say --repo LOCATION, or set DEDUMP_REPO");
+        self.global.repo.as_deref().ok_or_else(missing)
+    }
+
+    /// Returns how its store is to be reached.
+    pub fn store_options(&self) -> StoreOptions {
+        self.global.store_options()
     }
 
     /// Returns somebody who shows how far the work is, or nobody.
@@ -67,7 +69,7 @@ impl Context {
     /// # Errors
     /// There is no such place, or no secret.
     pub fn opening(&self) -> Result<Opening, Failure> {
-        let store = Store::local(self.location()?)?;
+        let store = Store::at(self.location()?, &self.store_options())?;
         Ok(Opening { store, credential: secret::existing(self.secret())? })
     }
 

@@ -7,7 +7,6 @@ mod demo;
 mod exit;
 mod human;
 mod json;
-mod location;
 mod output;
 mod progress;
 mod runtime;

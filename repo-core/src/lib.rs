@@ -52,7 +52,7 @@ pub use crafts::retention;
 pub use edges::cache::PackCache;
 pub use edges::progress::{Event, Progress};
 pub use edges::source::{Engine, ReaderEngine, Sink, StreamWriter, Verdict, check_stream_name};
-pub use edges::store::{Requests, Store};
+pub use edges::store::{Requests, Store, StoreOptions};
 pub use edges::target::{Existing, FileTarget, Target, WriterTarget};
 pub use format::config::ConfigRecord;
 pub use format::hold::HoldRecord;

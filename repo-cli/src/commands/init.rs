@@ -42,10 +42,11 @@ impl Argon2Args {
 
 /// Runs it.
 pub fn run(context: &Context, args: InitArgs) -> Outcome {
-    let path = context.location()?;
+    let location = context.location()?;
     // The secret first: without one, no directory is made either.
     let credential = secret::first(context.secret())?;
-    let store = Store::create_local(&path)?;
+    // A bad location or setting is told before a directory is made.
+    let store_options = context.store_options();
     let options = CreateOptions {
         argon2: args.argon2.params(),
         label: args.label,
@@ -53,7 +54,10 @@ pub fn run(context: &Context, args: InitArgs) -> Outcome {
         threads_n: context.threads_n(),
         ..CreateOptions::default()
     };
-    let create = async { Ok(Repository::create(store, &credential, options).await?) };
+    let create = async {
+        let store = Store::create_at(location, &store_options).await?;
+        Ok(Repository::create(store, &credential, options).await?)
+    };
     let repository = runtime::run(create, "run it again in an empty directory")?;
     let (id, location) = (repository.id(), repository.location());
     context.report(

@@ -88,6 +88,12 @@ pub const BLOBS_PER_WINDOW: usize = 8;
 pub const UPLOADS_MAX: usize = 2;
 /// Index fragments, small objects or pack trailers on their way from the store at once, at most.
 pub const READS_MAX: usize = 16;
+/// Requests to a remote store that are under way at once, unless the caller says otherwise.
+pub const STORE_CONNECTIONS: usize = 16;
+/// Seconds that a request to a remote store may take with its body: the longest pack passes at 7 Mbit/s.
+pub const STORE_REQUEST_SECS_MAX: u64 = 300;
+/// Seconds in which a connection to a remote store must stand.
+pub const STORE_CONNECT_SECS_MAX: u64 = 10;
 /// Memory of a backup without the index, at most, with chunks of at most 256 KiB: windows (one being filled a stream, and
 /// those queued, cut, hashed, looked up), blobs (gathered, queued, compressed, and with them their bases), blobs kept for
 /// the bases of later ones, and packs (open, verified, on their way; of both kinds). With deltas, besides the index, 16 bytes

@@ -26,6 +26,7 @@ mod restore;
 mod retention;
 mod retention_calendar;
 mod sources;
+mod stores;
 mod surface;
 mod tidy;
 

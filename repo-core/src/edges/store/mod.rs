@@ -1,8 +1,17 @@
-//! The store: the only file that talks to `object_store`.
+//! The store: the only module that talks to `object_store`.
 //!
 //! A small contract: read whole or in part, create if absent, overwrite (for session marks and holds alone), delete, list. Every
 //! name is one of `format::names`. Errors say which object, and what to do where that is known.
 
+mod cloud;
+mod failure;
+mod location;
+
+pub use cloud::StoreOptions;
+
+use self::failure::{failed, io_hint, may_pass};
+use self::location::Location;
+use crate::edges::system::random;
 use crate::words::error::{Error, Result};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -14,6 +23,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Where a repository lies. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -55,6 +65,10 @@ impl Requests {
     }
 }
 
+/// Attempts after the first at what the client does not try again by itself; the pauses between them grow fourfold.
+const RETRIES_MAX: u32 = 3;
+const RETRY_PAUSE_MS: u64 = 400;
+
 /// Names that a store gives in one page of a listing.
 const LIST_PAGE: u64 = 1000;
 
@@ -87,6 +101,44 @@ pub enum Created {
 }
 
 impl Store {
+    /// Opens the store that a text names: a path, `file://`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or
+    /// `az://CONTAINER/PREFIX`. Of a bucket no request is made yet.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: it names none, or the settings can't be. As [`Store::local`].
+    pub fn at(location: &str, options: &StoreOptions) -> Result<Store> {
+        match Location::parse(location)? {
+            Location::Local(path) => Store::local(path),
+            Location::Bucket { provider, bucket, prefix } => {
+                let inner = cloud::build(provider, &bucket, &prefix, options)?;
+                Ok(Store::from_object_store(inner, location.trim_end_matches('/')))
+            }
+        }
+    }
+
+    /// Opens the store that a text names, for a new repository: creates a directory, or sees that the prefix is empty.
+    ///
+    /// # Errors
+    /// As [`Store::at`] and [`Store::create_local`]; [`Error::AlreadyExists`]: there is something in it.
+    pub async fn create_at(location: &str, options: &StoreOptions) -> Result<Store> {
+        if let Location::Local(path) = Location::parse(location)? {
+            return Store::create_local(path);
+        }
+        let store = Store::at(location, options)?;
+        let mut listed = store.inner.list(None);
+        let first = listed.try_next().await.map_err(|error| failed("cannot list", location, error))?;
+        drop(listed);
+        store.requests.lists_n.fetch_add(1, Ordering::Relaxed);
+        let taken = |why: &str| Error::AlreadyExists { location: store.location.clone(), why: why.to_owned() };
+        match first {
+            None => Ok(store),
+            Some(_) if store.inner.head(&path(crate::format::names::CONFIG)).await.is_ok() => {
+                Err(taken("already holds a repository; use it, or name another prefix"))
+            }
+            Some(_) => Err(taken("is not empty; name another prefix")),
+        }
+    }
+
     /// Opens a directory as a store; it must exist. Every write is synced, the file and the directories that name it,
     /// before it counts as done.
     ///
@@ -224,16 +276,22 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created> {
-        self.requests.writes_n.fetch_add(1, Ordering::Relaxed);
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        match self.inner.put_opts(&path(name), PutPayload::from_bytes(bytes.clone()), options).await {
-            Ok(_) => Ok(Created::Yes),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                let there = self.get(name, bytes.len().max(1)).await;
-                Ok(if there.is_ok_and(|there| there == Some(bytes)) { Created::Yes } else { Created::Taken })
+        for attempt in 0.. {
+            match self.try_to_create(name, &bytes).await {
+                Ok(()) => return Ok(Created::Yes),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                    match self.get(name, bytes.len().max(1)).await {
+                        Ok(Some(there)) if there == bytes => return Ok(Created::Yes),
+                        // Two requests met, and the store refused both.
+                        Ok(None) if attempt < RETRIES_MAX => self.pause(attempt).await,
+                        _ => return Ok(Created::Taken),
+                    }
+                }
+                Err(error) if self.is_worth_another(&error, attempt) => self.pause(attempt).await,
+                Err(error) => return Err(failed("cannot write", name, error)),
             }
-            Err(error) => Err(failed("cannot write", name, error)),
         }
+        unreachable!("attempts end")
     }
 
     /// Creates an object named by its content. If one is there, and as long, it is the same.
@@ -241,20 +299,45 @@ impl Store {
     /// # Errors
     /// [`Error::Store`]; [`Error::Damaged`] if one is there with another length.
     pub async fn create_content_addressed(&self, name: &str, bytes: Bytes) -> Result<()> {
+        for attempt in 0.. {
+            match self.try_to_create(name, &bytes).await {
+                Ok(()) => return Ok(()),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                    match self.inner.head(&path(name)).await {
+                        Ok(there) if there.size == bytes.len() as u64 => return Ok(()),
+                        Ok(there) => {
+                            let why = format!("it has {} bytes, and {} belong there", there.size, bytes.len());
+                            return Err(Error::damaged(name, why));
+                        }
+                        Err(object_store::Error::NotFound { .. }) if attempt < RETRIES_MAX => self.pause(attempt).await,
+                        Err(error) => return Err(failed("cannot read", name, error)),
+                    }
+                }
+                Err(error) if self.is_worth_another(&error, attempt) => self.pause(attempt).await,
+                Err(error) => return Err(failed("cannot write", name, error)),
+            }
+        }
+        unreachable!("attempts end")
+    }
+
+    async fn try_to_create(&self, name: &str, bytes: &Bytes) -> object_store::Result<()> {
         self.requests.writes_n.fetch_add(1, Ordering::Relaxed);
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        let bytes_n = bytes.len() as u64;
-        match self.inner.put_opts(&path(name), PutPayload::from_bytes(bytes), options).await {
-            Ok(_) => Ok(()),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                let there = self.inner.head(&path(name)).await.map_err(|error| failed("cannot read", name, error))?;
-                if there.size == bytes_n {
-                    return Ok(());
-                }
-                Err(Error::damaged(name, format!("it has {} bytes, and {bytes_n} belong there", there.size)))
-            }
-            Err(error) => Err(failed("cannot write", name, error)),
-        }
+        self.inner.put_opts(&path(name), PutPayload::from_bytes(bytes.clone()), options).await.map(drop)
+    }
+
+    /// Returns whether a create-if-absent that failed may be asked for again. The client does so itself for other
+    /// requests; this one it takes for one that must not be done twice. Here it may: it comes out the same, or says that
+    /// something is there, and then that is looked at.
+    fn is_worth_another(&self, error: &object_store::Error, attempt: u32) -> bool {
+        !self.is_local && attempt < RETRIES_MAX && may_pass(error)
+    }
+
+    /// Waits longer from one attempt to the next, and never as long as others do.
+    async fn pause(&self, attempt: u32) {
+        let share = random::<1>().map_or(128, |[byte]| u64::from(byte));
+        let longest_ms = RETRY_PAUSE_MS << (2 * attempt);
+        tokio::time::sleep(Duration::from_millis(longest_ms / 2 + longest_ms * share / 512)).await;
     }
 
     /// Writes an object whether or not there is one: only for a session's own mark, and for holds.
@@ -307,39 +390,4 @@ impl Store {
 
 fn path(name: &str) -> ObjectPath {
     ObjectPath::from(name)
-}
-
-fn failed(action: &'static str, object: &str, error: object_store::Error) -> Error {
-    let hint = find_io_error(&error).and_then(io_hint);
-    let source = match error {
-        // It says "Generic LocalFileSystem error", and its source what happened.
-        object_store::Error::Generic { source, .. } => source,
-        error => Box::new(error),
-    };
-    Error::Store { action, object: object.to_owned(), hint, source }
-}
-
-fn find_io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io);
-        }
-        cause = error.source();
-    }
-    None
-}
-
-/// What to do about an error of the file system.
-fn io_hint(error: &std::io::Error) -> Option<String> {
-    use std::io::ErrorKind;
-    let hint = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "the disk is full: free some space and run it again; nothing that was committed is harmed"
-        }
-        ErrorKind::ReadOnlyFilesystem => "the file system is read-only: mount it for writing and run it again",
-        ErrorKind::PermissionDenied => "the permissions do not allow it: run it as the repository's owner",
-        _ => return None,
-    };
-    Some(hint.to_owned())
 }

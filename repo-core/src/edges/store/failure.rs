@@ -1,0 +1,177 @@
+//! What a store's failures mean, in words for whoever has to do something about them.
+
+use crate::words::error::Error;
+use object_store::client::{HttpError, HttpErrorKind};
+
+/// Returns the error for a request that failed.
+pub(super) fn failed(action: &'static str, object: &str, error: object_store::Error) -> Error {
+    let reply = Reply::find(&error);
+    let hint = match &reply {
+        Some(reply) => reply.hint(action),
+        None if has_http_error(&error) => {
+            Some("it cannot be reached: see that the endpoint is right and the network is up, and run it again".to_owned())
+        }
+        None => find_error::<std::io::Error>(&error).and_then(io_hint),
+    };
+    let source = match (reply, error) {
+        (Some(reply), _) => reply.to_string().into(),
+        // It says "Generic LocalFileSystem error", and its source what happened.
+        (None, object_store::Error::Generic { source, .. }) => source,
+        (None, error) => Box::new(error),
+    };
+    Error::Store { action, object: object.to_owned(), hint, source }
+}
+
+/// Returns whether a failure is one of the network on the way, so that it may be otherwise the next time.
+pub(super) fn may_pass(error: &object_store::Error) -> bool {
+    find_error::<HttpError>(error)
+        .is_some_and(|error| matches!(error.kind(), HttpErrorKind::Timeout | HttpErrorKind::Interrupted))
+}
+
+/// What a server replied that refuses a request.
+#[derive(Debug, PartialEq, Eq)]
+struct Reply {
+    /// Like `403 Forbidden`, if it is known.
+    status: String,
+    /// The provider's word for it, like `AccessDenied`, and its sentence; both may be empty.
+    code: String,
+    message: String,
+}
+
+impl std::fmt::Display for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Reply { status, code, message } = self;
+        let words: Vec<&str> = [code.as_str(), message].into_iter().filter(|word| !word.is_empty()).collect();
+        match words[..] {
+            [] => write!(f, "the store answered {status}"),
+            _ => write!(f, "the store answered {status}: {}", words.join(": ")),
+        }
+    }
+}
+
+impl Reply {
+    /// Finds the reply in an error of the client, which gives it as text: the status and the body, usually XML.
+    fn find(error: &object_store::Error) -> Option<Reply> {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        let mut found = None;
+        while let Some(error) = cause {
+            found = Reply::parse(&error.to_string()).or(found);
+            cause = error.source();
+        }
+        found
+    }
+
+    fn parse(text: &str) -> Option<Reply> {
+        const STATUS: &str = "Server returned non-2xx status code: ";
+        const ERROR: &str = "Server returned error response: ";
+        if text.contains("Received redirect without LOCATION") {
+            let message = "the bucket is in another region".to_owned();
+            return Some(Reply { status: "with a redirect".to_owned(), code: String::new(), message });
+        }
+        let (status, body) = match (text.split_once(STATUS), text.split_once(ERROR)) {
+            (Some((_, rest)), _) => rest.split_once(": ").unwrap_or((rest, "")),
+            (None, Some((_, body))) => ("with an error", body),
+            (None, None) => return None,
+        };
+        let tag = |name: &str| {
+            let (_, rest) = body.split_once(&format!("<{name}>"))?;
+            rest.split_once(&format!("</{name}>")).map(|(inside, _)| one_line(inside))
+        };
+        let json = |name: &str| {
+            let (_, rest) = body.split_once(&format!("\"{name}\""))?;
+            let (_, rest) = rest.split_once('"')?;
+            rest.split_once('"').map(|(inside, _)| one_line(inside))
+        };
+        let code = tag("Code").or_else(|| json("reason")).unwrap_or_default();
+        let message = tag("Message").or_else(|| json("message")).unwrap_or_default();
+        Some(Reply { status: one_line(status), code, message })
+    }
+
+    /// Says what to do about it.
+    fn hint(&self, action: &str) -> Option<String> {
+        let Reply { status, code, .. } = self;
+        let hint = match code.as_str() {
+            "NoSuchBucket" | "ContainerNotFound" => {
+                "there is no such bucket: create it with the provider's tools, or correct the location"
+            }
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthenticationFailed" => {
+                "the credentials are wrong: see the variables that hold them"
+            }
+            "ExpiredToken" | "TokenRefreshRequired" | "RequestExpired" => {
+                "the credentials have expired: get new ones and run it again; what is stored already is not sent twice"
+            }
+            "RequestTimeTooSkewed" => "this machine's clock is wrong: set it, with NTP",
+            "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException" => {
+                "the region is wrong: set AWS_REGION to the bucket's"
+            }
+            "SlowDown" | "TooManyRequests" | "ServerBusy" => {
+                "the store asks for fewer requests: run it again later, or with fewer --connections"
+            }
+            _ if status.contains("redirect") => "set AWS_REGION to the bucket's region",
+            _ if status.starts_with("403") && action == "cannot delete" => {
+                "the credentials may not delete, which is as it should be for backups: prune with others that may"
+            }
+            _ if status.starts_with("403") => "the credentials do not allow it: give them the rights that the manual lists",
+            _ if status.starts_with("401") => "the credentials are missing or wrong: see the variables that hold them",
+            _ if status.starts_with('5') || status.starts_with("429") => {
+                "the store was asked several times; run it again later: what is stored already is not sent twice"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// Returns a text of at most 200 characters on one line.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(200).collect()
+}
+
+fn has_http_error(error: &object_store::Error) -> bool {
+    find_error::<HttpError>(error).is_some()
+}
+
+fn find_error<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// What to do about an error of the file system.
+pub(super) fn io_hint(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind;
+    let hint = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk is full: free some space and run it again; nothing that was committed is harmed"
+        }
+        ErrorKind::ReadOnlyFilesystem => "the file system is read-only: mount it for writing and run it again",
+        ErrorKind::PermissionDenied => "the permissions do not allow it: run it as the repository's owner",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_become_one_line() {
+        let text = "Error performing PUT http://127.0.0.1:9/b/x in 5ms - Server returned non-2xx status code: 403 Forbidden: \
+                    <?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>Access\n Denied</Message></Error>";
+        let reply = Reply::parse(text).expect("a reply");
+        assert_eq!(reply.to_string(), "the store answered 403 Forbidden: AccessDenied: Access Denied");
+        assert!(reply.hint("cannot delete").is_some_and(|hint| hint.contains("may not delete")));
+        let text = "Server returned non-2xx status code: 404 Not Found: {\"error\": {\"message\": \"no bucket\"}}";
+        assert_eq!(Reply::parse(text).expect("a reply").to_string(), "the store answered 404 Not Found: no bucket");
+        let bare = Reply::parse("Server returned non-2xx status code: 503 Service Unavailable: ").expect("a reply");
+        assert_eq!(bare.to_string(), "the store answered 503 Service Unavailable");
+        assert_eq!(Reply::parse("No such file or directory"), None);
+    }
+}
