@@ -181,7 +181,7 @@ impl Store {
     /// Reads a whole object of at most `bytes_max` bytes; `None` if there is none of that name.
     ///
     /// # Errors
-    /// [`Error::Store`]; [`Error::Damaged`] if it is longer.
+    /// [`Error::Store`], also where its bytes end before they should; [`Error::Damaged`] if it is longer.
     pub async fn get(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>> {
         self.requests.reads_n.fetch_add(1, Ordering::Relaxed);
         let result = match self.inner.get(&path(name)).await {
@@ -189,11 +189,14 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(failed("cannot read", name, error)),
         };
-        if result.meta.size > bytes_max as u64 {
-            return Err(Error::damaged(name, format!("it has {} bytes, more than {bytes_max}", result.meta.size)));
+        let bytes_n = result.meta.size;
+        if bytes_n > bytes_max as u64 {
+            return Err(Error::damaged(name, format!("it has {bytes_n} bytes, more than {bytes_max}")));
         }
         match result.bytes().await {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) if bytes.len() as u64 == bytes_n => Ok(Some(bytes)),
+            // Taken for the object, it would look damaged.
+            Ok(bytes) => Err(failed("cannot read", name, cut_short(bytes.len(), bytes_n))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(failed("cannot read", name, error)),
         }
@@ -206,15 +209,17 @@ impl Store {
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
         self.requests.reads_n.fetch_add(1, Ordering::Relaxed);
         let bytes_n = range.end - range.start;
-        match self.inner.get_range(&path(name), range.clone()).await {
-            Ok(bytes) if bytes.len() as u64 == bytes_n => Ok(Some(bytes)),
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(None),
-            // Stores differ in how they refuse a range beyond the end: ask for the length before believing in a failure.
-            Err(error) => match self.inner.head(&path(name)).await {
-                Ok(meta) if meta.size < range.end => Ok(None),
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                _ => Err(failed("cannot read", name, error)),
-            },
+        let error = match self.inner.get_range(&path(name), range.clone()).await {
+            Ok(bytes) if bytes.len() as u64 == bytes_n => return Ok(Some(bytes)),
+            Ok(bytes) => cut_short(bytes.len(), bytes_n),
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => error,
+        };
+        // Stores differ in how they refuse a range beyond the end: ask for the length before believing in a failure.
+        match self.inner.head(&path(name)).await {
+            Ok(meta) if meta.size < range.end => Ok(None),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            _ => Err(failed("cannot read", name, error)),
         }
     }
 
@@ -307,6 +312,12 @@ impl Store {
 
 fn path(name: &str) -> ObjectPath {
     ObjectPath::from(name)
+}
+
+/// The error of a reply that ends before it should.
+fn cut_short(bytes_n: usize, expected_n: u64) -> object_store::Error {
+    let why = format!("the store sent {bytes_n} bytes of {expected_n}; try again");
+    object_store::Error::Generic { store: "", source: why.into() }
 }
 
 fn failed(action: &'static str, object: &str, error: object_store::Error) -> Error {
