@@ -3,7 +3,9 @@
 //! A small contract: read whole or in part, create if absent, overwrite (for session marks and holds alone), delete, list. Every
 //! name is one of `format::names`. Errors say which object, and what to do where that is known.
 
+use super::staged;
 use crate::words::error::{Error, Result};
+use crate::words::limits::STAGED_AGE_SECS_MIN;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -11,16 +13,18 @@ use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Where a repository lies. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
     location: String,
-    is_local: bool,
+    /// The directory that it is, if it is one.
+    directory: Option<PathBuf>,
     is_near: bool,
     requests: Arc<Counters>,
 }
@@ -104,7 +108,8 @@ impl Store {
             _ => return Err(not_a_repository()),
         }
         let inner = LocalFileSystem::new_with_prefix(path.as_ref()).map_err(|_| not_a_repository())?.with_fsync(true);
-        Ok(Store { is_local: true, is_near: true, ..Store::from_object_store(Arc::new(inner), location) })
+        let directory = Some(path.as_ref().to_owned());
+        Ok(Store { directory, is_near: true, ..Store::from_object_store(Arc::new(inner), location) })
     }
 
     /// Creates the directory of a new local store, with its parents, for nobody but its owner, and opens it.
@@ -148,12 +153,26 @@ impl Store {
     ///
     /// It must give read-after-write, list-after-write and create-if-absent (`PutMode::Create`).
     pub fn from_object_store(inner: Arc<dyn ObjectStore>, location: impl Into<String>) -> Store {
-        Store { inner, location: location.into(), is_local: false, is_near: false, requests: Arc::default() }
+        Store { inner, location: location.into(), directory: None, is_near: false, requests: Arc::default() }
     }
 
     /// Returns whether it is a directory of this machine.
     pub(crate) fn is_local(&self) -> bool {
-        self.is_local
+        self.directory.is_some()
+    }
+
+    /// Deletes what writers that were killed left behind in a directory, a day later.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(crate) async fn sweep(&self) -> Result<()> {
+        let Some(directory) = self.directory.clone() else { return Ok(()) };
+        let age_min = Duration::from_secs(STAGED_AGE_SECS_MIN);
+        let work = tokio::task::spawn_blocking(move || staged::sweep(&directory, age_min));
+        work.await.map_err(std::io::Error::other).and_then(|swept| swept).map_err(|error| {
+            let (object, hint) = (self.location.clone(), io_hint(&error));
+            Error::Store { action: "cannot clear up", object, hint, source: Box::new(error) }
+        })
     }
 
     /// Returns whether reading from it costs next to nothing: it is this machine's disk or memory.

@@ -316,6 +316,31 @@ fn a_prune_that_meets_the_deletions_of_another_sees_no_damage() {
 }
 
 #[test]
+fn what_a_killed_writer_left_in_a_directory_goes_a_day_later() {
+    run(async {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let root = directory.path().join("repository");
+        let repository = create(Store::create_local(&root).expect("creates")).await.expect("creates");
+        let streams = dumps::one("a", Random::seeded(13).text(100_000));
+        let snapshot = back_up(&repository, "s", &streams).await.expect("backs up");
+        let leave = |name: &str, age_hours: u64| {
+            let file = std::fs::File::create(root.join(name)).expect("it can be made");
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age_hours * 3600);
+            file.set_modified(time).expect("it is ours");
+        };
+        let (pack, foreign) = (format!("packs/{}", "0a".repeat(32)), "packs/notes#a");
+        leave(&format!("{pack}#1"), 25);
+        leave(&format!("{pack}#2"), 23);
+        leave(foreign, 25);
+        prune_all(&repository).await;
+        assert!(!root.join(format!("{pack}#1")).exists());
+        assert!(root.join(format!("{pack}#2")).exists(), "its writer may be at work");
+        assert!(root.join(foreign).exists(), "it is no writer's");
+        assert_sound(&repository, &Expected::from([(snapshot.id, streams)])).await;
+    });
+}
+
+#[test]
 fn a_snapshot_that_cannot_be_read_stops_a_prune() {
     run(async {
         let store = Watched::create();

@@ -145,8 +145,10 @@ async fn prune_once(repository: &Repository, options: &PruneOptions, progress: &
     let pruner = Pruner::create(repository, options, session.id(), progress);
     let outcome = session.refresh_while(&AtomicU64::new(0), protocol::prune(&pruner)).await;
     if outcome.is_ok() {
-        // Marks that were left behind; they are in nobody's way, so a failure is none of this prune's.
+        // Marks and files that were left behind; they are in nobody's way, so a failure is none of this prune's.
         let _ = session::sweep(repository, session.id()).await;
+        // As above.
+        let _ = repository.store.sweep().await;
     }
     // Where nobody knows whether it committed, the mark must stay.
     if !pruner.is_in_doubt.load(Ordering::Relaxed) {
