@@ -210,6 +210,7 @@ impl Crowd {
 }
 
 #[test]
+#[allow(clippy::print_stderr)] // what it met
 fn backups_and_prunes_that_are_killed_at_any_time_lose_nothing() {
     let secs = std::env::var("DEDUMP_KILLING_SECS").ok().map(|secs| secs.parse().expect("a number of seconds"));
     let until = Instant::now() + secs.map_or(KILLING, Duration::from_secs);
@@ -244,7 +245,7 @@ fn backups_and_prunes_that_are_killed_at_any_time_lose_nothing() {
     assert_eq!(checked.err, "");
     crowd.judge_snapshots();
     let (counts, standing) = (&crowd.counts, place.json(["snapshots"]).as_array().map(Vec::len));
-    println!("{counts:?}, standing {standing:?}, {prunes_n} prunes at the end");
+    eprintln!("{counts:?}, standing {standing:?}, {prunes_n} prunes at the end");
     let Counts { committed_n, backups_killed_n, pruned_n, prunes_killed_n, forgotten_n, .. } = *counts;
     let all = [committed_n, backups_killed_n, pruned_n, prunes_killed_n, forgotten_n];
     assert!(all.iter().all(|count| *count > 0), "each of them is met: {counts:?}");

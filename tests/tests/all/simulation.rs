@@ -2,8 +2,8 @@
 //! and reindex; they are killed, sleep for a day while others take them for dead, and get errors for what was done, for what
 //! was not, and for what will be. Nothing that was committed and not forgotten may be lost, at no moment.
 //!
-//! A failure names its seed. The order, the dumps and the faults follow from it; ids and salts are random all the same, so a
-//! seed may need more than one try. Other seeds, and more of them:
+//! A failure names its seed. The order, the dumps and the faults follow from it; keys, ids and salts are random all the same,
+//! so a seed may need more than one try. Other seeds, and more of them:
 //!
 //! ```text
 //! DEDUMP_SIMULATION_SEEDS=17 cargo nextest run -p dedump-tests simulation
@@ -228,7 +228,7 @@ impl Simulation {
                 let mut ledger = self.ledger.lock().expect("nobody panics with it");
                 ledger.dumps.push(dump);
                 let run = ledger.dumps.len() - 1;
-                let delta = if choice % 3 == 0 { DeltaMode::Off } else { DeltaMode::Always };
+                let delta = if choice.is_multiple_of(3) { DeltaMode::Off } else { DeltaMode::Always };
                 Task::BackUp { run, source: choice % 2, delta }
             }
             45..=59 => Task::Forget { choice },
