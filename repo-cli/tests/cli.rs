@@ -4,6 +4,8 @@
 mod disk;
 #[path = "cli/forget.rs"]
 mod forget;
+#[path = "cli/prune.rs"]
+mod prune;
 
 use serde_json::Value;
 use std::ffi::OsStr;

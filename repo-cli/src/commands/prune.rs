@@ -27,7 +27,7 @@ pub struct PruneArgs {
     #[arg(long, value_name = "SIZE", value_parser = args::size)]
     max_repack: Option<u64>,
     /// Wait for sessions that are at work, rather than leave it to the next prune
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
     /// A session that gave no sign for so long counts as dead: it is fenced, and can't commit any more
     #[arg(long, value_name = "DURATION", value_parser = args::duration, default_value = args::DEAD_AFTER)]

@@ -142,6 +142,9 @@ pub const SESSION_REFRESH_SECS: u64 = 60;
 /// A session whose mark was not rewritten for so long, in seconds, looks dead, unless the caller says otherwise. To fence one
 /// that lives loses nothing but its work.
 pub const SESSION_DEAD_AFTER_SECS: u64 = 3 * 3600;
+/// What was being written in a directory when its writer was killed is deleted by a prune once nobody wrote to it for so long,
+/// in seconds.
+pub const STAGED_AGE_SECS_MIN: u64 = 24 * 3600;
 /// A snapshot whose time is further ahead of the clock than this, in seconds, is in the future: retention keeps it, and lets
 /// it take no other's place. What is less are clocks that differ a little.
 pub const CLOCK_AHEAD_SECS_MAX: u64 = 300;

@@ -6,8 +6,8 @@ use crate::kit::rows::Table;
 use crate::kit::watched::{Kind, Stop, Watched};
 use crate::kit::{back_up, back_up_as, create, get_back, open, run, snapshots};
 use dedump_core::{
-    DeltaMode, Filter, MaxUnused, PruneOptions, PruneOutcome, PruneReport, ReadData, Repository, Snapshot, SnapshotId,
-    Store, check, forget, plan_prune, prune, reindex, stats,
+    DeltaMode, ErrorKind, Filter, MaxUnused, PruneOptions, PruneOutcome, PruneReport, ReadData, Repository, Snapshot,
+    SnapshotId, Store, check, forget, plan_prune, prune, reindex, stats,
 };
 use std::collections::BTreeMap;
 
@@ -272,6 +272,71 @@ fn what_an_interrupted_backup_had_listed_is_used_by_the_next() {
         let report = check(&repository, ReadData::All, &()).await.expect("checks");
         assert_eq!(report.findings, []);
         assert_sound(&repository, &expected).await;
+    });
+}
+
+#[test]
+fn a_prune_that_meets_the_deletions_of_another_sees_no_damage() {
+    run(async {
+        let base = Watched::create();
+        let repository = create(base.store()).await.expect("creates");
+        let mut rows = Table::create(12, 4_000);
+        let (taken, _) = days(&repository, &mut rows, 4).await;
+        for number in [0, 2] {
+            forget(&repository, taken[number].id).await.expect("forgets");
+        }
+        let mut rude = options(0.0);
+        rude.dead_after = std::time::Duration::ZERO;
+        // The other takes this one for dead, where its mark is there already, and does all its work between two calls of it.
+        let with_another_at = async |call: usize, plans_only: bool| {
+            let store = base.fork(Stop::Never);
+            let one = open(store.store()).await.expect("opens");
+            let (other, rude) = (open(store.store()).await.expect("opens"), rude.clone());
+            store.meanwhile(call, async move {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                prune(&other, &rude, &()).await.expect("prunes");
+            });
+            let outcome = match plans_only {
+                true => plan_prune(&one, &options(0.0), &()).await.map(drop),
+                false => prune(&one, &options(0.0), &()).await.map(drop),
+            };
+            if let Err(error) = &outcome {
+                assert_eq!(error.kind(), ErrorKind::Conflict, "before call {call}: {error}");
+            }
+            store.has_met()
+        };
+        for plans_only in [false, true] {
+            let mut met_n = 0;
+            for call in 0..200 {
+                met_n += usize::from(with_another_at(call, plans_only).await);
+            }
+            assert!(met_n > 5, "the other came in {met_n} places");
+        }
+    });
+}
+
+#[test]
+fn what_a_killed_writer_left_in_a_directory_goes_a_day_later() {
+    run(async {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let root = directory.path().join("repository");
+        let repository = create(Store::create_local(&root).expect("creates")).await.expect("creates");
+        let streams = dumps::one("a", Random::seeded(13).text(100_000));
+        let snapshot = back_up(&repository, "s", &streams).await.expect("backs up");
+        let leave = |name: &str, age_hours: u64| {
+            let file = std::fs::File::create(root.join(name)).expect("it can be made");
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age_hours * 3600);
+            file.set_modified(time).expect("it is ours");
+        };
+        let (pack, foreign) = (format!("packs/{}", "0a".repeat(32)), "packs/notes#a");
+        leave(&format!("{pack}#1"), 25);
+        leave(&format!("{pack}#2"), 23);
+        leave(foreign, 25);
+        prune_all(&repository).await;
+        assert!(!root.join(format!("{pack}#1")).exists());
+        assert!(root.join(format!("{pack}#2")).exists(), "its writer may be at work");
+        assert!(root.join(foreign).exists(), "it is no writer's");
+        assert_sound(&repository, &Expected::from([(snapshot.id, streams)])).await;
     });
 }
 

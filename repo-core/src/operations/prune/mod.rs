@@ -9,6 +9,7 @@ mod rescue;
 
 pub use plan::{MaxUnused, PrunePlan};
 
+use super::lookout::Lookout;
 use crate::edges::progress::{Event, Progress};
 use crate::edges::store::{Created, Requests};
 use crate::edges::system::{now_ms, random};
@@ -102,6 +103,16 @@ pub struct PruneReport {
 /// # Errors
 /// As [`prune`].
 pub async fn plan_prune(repository: &Repository, options: &PruneOptions, progress: &dyn Progress) -> Result<PrunePlan> {
+    let mut lookout = Lookout::begin(repository).await?;
+    loop {
+        match plan_once(repository, options, progress).await {
+            Err(error) if error.is_damage() && lookout.is_disturbed().await? => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn plan_once(repository: &Repository, options: &PruneOptions, progress: &dyn Progress) -> Result<PrunePlan> {
     let pruner = Pruner::create(repository, options, SessionId([0; 16]), progress);
     let (found, survey) = protocol::look(&pruner).await?;
     pruner.choose(&survey).await?;
@@ -119,12 +130,25 @@ pub async fn plan_prune(repository: &Repository, options: &PruneOptions, progres
 /// nobody knows what it needs. [`Error::Conflict`]: another prune took this one for dead. Nothing was deleted then.
 /// [`Error::Store`]: the next prune goes on.
 pub async fn prune(repository: &Repository, options: &PruneOptions, progress: &dyn Progress) -> Result<PruneReport> {
+    let mut lookout = Lookout::begin(repository).await?;
+    loop {
+        // Damage is met before anything is deleted, so each try begins as the first did, as a session of its own.
+        match prune_once(repository, options, progress).await {
+            Err(error) if error.is_damage() && lookout.is_disturbed().await? => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn prune_once(repository: &Repository, options: &PruneOptions, progress: &dyn Progress) -> Result<PruneReport> {
     let mut session = Session::start(repository, "prune", &options.host, "").await?;
     let pruner = Pruner::create(repository, options, session.id(), progress);
     let outcome = session.refresh_while(&AtomicU64::new(0), protocol::prune(&pruner)).await;
     if outcome.is_ok() {
-        // Marks that were left behind; they are in nobody's way, so a failure is none of this prune's.
+        // Marks and files that were left behind; they are in nobody's way, so a failure is none of this prune's.
         let _ = session::sweep(repository, session.id()).await;
+        // As above.
+        let _ = repository.store.sweep().await;
     }
     // Where nobody knows whether it committed, the mark must stay.
     if !pruner.is_in_doubt.load(Ordering::Relaxed) {

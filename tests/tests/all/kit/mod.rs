@@ -4,6 +4,7 @@ pub mod dumps;
 pub mod postgres;
 pub mod random;
 pub mod rows;
+pub mod simulated;
 pub mod watched;
 
 use dedump_core::{
