@@ -467,6 +467,8 @@ fn an_interrupted_backup_commits_nothing_and_leaves_no_child() {
         assert_eq!(said, "dedump: interrupted; nothing was committed\n");
         wait_for_death(grandchild.trim());
         assert_eq!(place.json(["snapshots"]), Value::Array(Vec::new()));
+        // Or the next prunes would wait for it.
+        assert_eq!(place.json(["sessions"]), Value::Array(Vec::new()));
     }
 }
 

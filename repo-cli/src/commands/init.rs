@@ -54,7 +54,7 @@ pub fn run(context: &Context, args: InitArgs) -> Outcome {
         ..CreateOptions::default()
     };
     let create = async { Ok(Repository::create(store, &credential, options).await?) };
-    let repository = runtime::run(create, "run it again in an empty directory")?;
+    let repository = runtime::run(create, None, "run it again in an empty directory")?;
     let (id, location) = (repository.id(), repository.location());
     context.report(
         || json!({ "id": id.to_string(), "location": location }),

@@ -14,8 +14,8 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where a repository lies. Cheap to clone.
@@ -27,6 +27,7 @@ pub struct Store {
     directory: Option<PathBuf>,
     is_near: bool,
     requests: Arc<Counters>,
+    left_behind: Arc<Mutex<Vec<String>>>,
 }
 
 /// Requests that were made to a store; retries of the client's own are not seen.
@@ -153,7 +154,14 @@ impl Store {
     ///
     /// It must give read-after-write, list-after-write and create-if-absent (`PutMode::Create`).
     pub fn from_object_store(inner: Arc<dyn ObjectStore>, location: impl Into<String>) -> Store {
-        Store { inner, location: location.into(), directory: None, is_near: false, requests: Arc::default() }
+        Store {
+            inner,
+            location: location.into(),
+            directory: None,
+            is_near: false,
+            requests: Arc::default(),
+            left_behind: Arc::default(),
+        }
     }
 
     /// Returns whether it is a directory of this machine.
@@ -173,6 +181,30 @@ impl Store {
             let (object, hint) = (self.location.clone(), io_hint(&error));
             Error::Store { action: "cannot clear up", object, hint, source: Box::new(error) }
         })
+    }
+
+    /// Returns the bytes that may still be written, where that is known: of a directory.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        let stats = nix::sys::statvfs::statvfs(self.directory.as_ref()?).ok()?;
+        Some((stats.blocks_available() as u64).saturating_mul(stats.fragment_size() as u64))
+    }
+
+    /// Notes an object that is in somebody's way, for [`Store::clear_up`].
+    pub(crate) fn leave_behind(&self, name: String) {
+        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+    }
+
+    /// Takes away what runs left that were dropped before their end, through this store or its clones: the marks of their
+    /// sessions. Prunes would wait for those until they look dead.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: they stay, and the next prune that takes them for dead takes them away.
+    pub async fn clear_up(&self) -> Result<()> {
+        let left_behind = std::mem::take(&mut *self.left_behind.lock().unwrap_or_else(PoisonError::into_inner));
+        for name in left_behind {
+            self.delete(&name).await?;
+        }
+        Ok(())
     }
 
     /// Returns whether reading from it costs next to nothing: it is this machine's disk or memory.

@@ -88,6 +88,8 @@ pub const BLOBS_PER_WINDOW: usize = 8;
 pub const UPLOADS_MAX: usize = 2;
 /// Index fragments, small objects or pack trailers on their way from the store at once, at most.
 pub const READS_MAX: usize = 16;
+/// Bytes of a disk that a prune leaves free when it chooses what to store anew: for fragments, and for the backups of others.
+pub const PRUNE_SPARE_BYTES: u64 = 16 * MIB as u64;
 /// Memory of a backup without the index, at most, with chunks of at most 256 KiB: windows (one being filled a stream, and
 /// those queued, cut, hashed, looked up), blobs (gathered, queued, compressed, and with them their bases), blobs kept for
 /// the bases of later ones, and packs (open, verified, on their way; of both kinds). With deltas, besides the index, 16 bytes

@@ -4,7 +4,7 @@ use crate::kit::dumps::{self, Streams};
 use crate::kit::random::Random;
 use crate::kit::rows::Table;
 use crate::kit::watched::{Kind, Stop, Watched};
-use crate::kit::{back_up, back_up_as, create, get_back, open, run, snapshots};
+use crate::kit::{back_up, back_up_as, create, get_back, in_time, open, run, snapshots};
 use dedump_core::{
     DeltaMode, ErrorKind, Filter, MaxUnused, PruneOptions, PruneOutcome, PruneReport, ReadData, Repository, Snapshot,
     SnapshotId, Store, check, forget, plan_prune, prune, reindex, stats,
@@ -357,5 +357,104 @@ fn a_snapshot_that_cannot_be_read_stops_a_prune() {
         let error = prune(&open(store.store()).await.expect("opens"), &options(0.0), &()).await.expect_err("refuses");
         assert!(error.to_string().contains("nothing is deleted"), "{error}");
         assert_eq!(store.names().await, before);
+    });
+}
+
+#[test]
+fn after_a_reindex_a_damaged_decision_stops_no_prune() {
+    for prefix in ["forgotten/", "merges/"] {
+        run(async {
+            let store = Watched::create();
+            let repository = create(store.store()).await.expect("creates");
+            let mut rows = Table::create(15, 8_000);
+            let (taken, mut expected) = days(&repository, &mut rows, 4).await;
+            for (number, snapshot) in taken[..2].iter().enumerate() {
+                forget(&repository, snapshot.id).await.expect("forgets");
+                expected.remove(&snapshot.id);
+                if number == 0 {
+                    prune_all(&repository).await;
+                }
+            }
+            let counts = |name: &&String| name.starts_with(prefix) && !name.ends_with(&taken[0].id.to_string());
+            let name = store.names().await.iter().find(counts).expect("is there").clone();
+            store.write(&name, b"noise".to_vec()).await;
+            let before = store.names().await;
+            let error = prune(&repository, &options(0.0), &()).await.expect_err("nobody knows what counts");
+            assert!(error.is_damage() && error.to_string().contains(&name), "{error}");
+            assert_eq!(store.names().await, before, "nothing is deleted, and no mark is left");
+
+            reindex(&repository, "host", &()).await.expect("reindexes");
+            let report = prune_all(&repository).await;
+            assert_eq!(report.outcome, PruneOutcome::Done, "{prefix}");
+            // Now that nothing hangs on it, it may go.
+            let report = check(&repository, ReadData::All, &()).await.expect("checks");
+            assert!(report.findings.iter().all(|finding| finding.object == name), "{:?}", report.findings);
+            store.remove(&name).await;
+            assert_sound(&repository, &expected).await;
+        });
+    }
+}
+
+#[test]
+fn waiting_ends_with_the_sessions_that_were_there() {
+    run(async {
+        let store = Watched::create();
+        let repository = create(store.store()).await.expect("creates");
+        let mut random = Random::seeded(16);
+        let old = back_up(&repository, "s", &dumps::one("a", random.text(500_000))).await.expect("backs up");
+        let streams = dumps::one("a", random.text(500_000));
+        let kept = back_up(&repository, "s", &streams).await.expect("backs up");
+        forget(&repository, old.id).await.expect("forgets");
+        let (there, later) = ("sessions/00000000000000000000000000000001", "sessions/00000000000000000000000000000002");
+        store.write(there, b"whoever".to_vec()).await;
+        let mut patient = options(0.0);
+        patient.wait = true;
+        let others = async {
+            while !store.names().await.iter().any(|name| name.starts_with("prune/")) {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            // The first look at the marks follows the notice.
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            store.write(later, b"whoever".to_vec()).await;
+            store.remove(there).await;
+        };
+        let (report, ()) = in_time(futures::future::join(prune(&repository, &patient, &()), others)).await;
+        let report = report.expect("prunes");
+        assert_eq!((report.outcome, report.fenced), (PruneOutcome::Done, Vec::new()));
+        assert!(store.names().await.contains(&later.to_owned()), "it is still at work");
+        store.remove(later).await;
+        assert_sound(&repository, &Expected::from([(kept.id, streams)])).await;
+    });
+}
+
+#[test]
+fn a_plan_counts_what_dead_runs_left_and_no_clock_that_was_set_back_keeps_them() {
+    run(async {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let root = directory.path().join("repository");
+        let repository = create(Store::create_local(&root).expect("creates")).await.expect("creates");
+        let streams = dumps::one("a", Random::seeded(17).text(300_000));
+        let snapshot = back_up(&repository, "s", &streams).await.expect("backs up");
+        // A pack that nobody lists, and the marks of those who may have put it: one from the past and one from the future.
+        let packs = root.join("packs");
+        let pack = std::fs::read_dir(&packs).expect("lists").next().expect("one").expect("lists").path();
+        std::fs::copy(pack, packs.join("0b".repeat(32))).expect("copies");
+        let mark = |name: &str, time: std::time::SystemTime| {
+            let file = std::fs::File::create(root.join("sessions").join(name)).expect("it can be made");
+            file.set_modified(time).expect("it is ours");
+        };
+        let (now, days) = (std::time::SystemTime::now(), std::time::Duration::from_secs(2 * 24 * 3600));
+        mark(&"1".repeat(32), now - days);
+        mark(&"2".repeat(32), now + days);
+        let plan = plan_prune(&repository, &options(0.0), &()).await.expect("plans");
+        assert_eq!((plan.orphans_n, plan.deleted_packs_n), (1, 1));
+        let report = prune_all(&repository).await;
+        assert_eq!((report.outcome, report.packs_deleted_n, report.fenced.len()), (PruneOutcome::Done, 1, 2));
+        // Where there is nothing to delete, dead marks go all the same.
+        mark(&"3".repeat(32), now - days);
+        let report = prune_all(&repository).await;
+        assert_eq!((report.outcome, report.fenced.len()), (PruneOutcome::Nothing, 1));
+        assert_eq!(std::fs::read_dir(root.join("sessions")).expect("lists").count(), 0);
+        assert_sound(&repository, &Expected::from([(snapshot.id, streams)])).await;
     });
 }

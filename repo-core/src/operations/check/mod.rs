@@ -112,7 +112,9 @@ impl FindingKind {
                 "put a copy of the object back, its data is still there; or forget the snapshot"
             }
             FindingKind::SessionDamaged => "harmless; it goes with the next prune",
-            FindingKind::DecisionDamaged => "put a copy of the object back, or run `dedump reindex`",
+            FindingKind::DecisionDamaged => {
+                "put a copy of the object back; or run `dedump reindex`, and then delete the object while no backup is at work"
+            }
             FindingKind::NoticeDamaged => "run `dedump prune`; until then backups store everything anew",
             FindingKind::HoldDamaged => "it still holds its snapshot; hold that anew, or release it",
             FindingKind::DecisionMissing | FindingKind::FragmentDamaged | FindingKind::FragmentMissing => {
