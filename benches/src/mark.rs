@@ -33,7 +33,7 @@ pub const PART: &str = "mark";
 /// # Errors
 /// A part that fails.
 pub fn measure(size: Size) -> Result<Vec<Row>> {
-    let (days_n, pages_n) = size.choose((366u32, 46_000u32), (61, 5_000));
+    let (days_n, pages_n) = size.choose((366u32, 48_800u32), (61, 5_000));
     let folder = tempfile::tempdir()?;
     let path = folder.path().to_str().ok_or("the path of the temporary folder is no UTF-8")?;
     let part = |name: &str| parts::start(&[PART, name, path, &days_n.to_string(), &pages_n.to_string()]);

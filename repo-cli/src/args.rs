@@ -138,16 +138,19 @@ pub enum Command {
 /// After so long without a sign a session looks dead, unless the user says otherwise.
 pub const DEAD_AFTER: &str = "3h";
 
-/// Reads a length of time: `90s`, `30m`, `3h`, `1h 30m`.
+/// Reads a length of time: `90s`, `30m`, `3h`, `1h 30m`, `2d`, `1w`.
 ///
 /// # Errors
 /// A line that says which forms there are.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
-    parsed.ok_or_else(|| "give a length of time like 90s, 30m or 3h".to_owned())
+    let in_days = || text.parse::<jiff::Span>().ok()?.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok();
+    let parsed = text.parse::<jiff::SignedDuration>().ok().or_else(in_days);
+    let parsed = parsed.and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| "give a length of time like 90s, 30m, 3h or 2d".to_owned())
 }
 
-/// Reads a size: `500`, `10KiB`, `1.5GiB`; `K`, `M`, `G` and `T` stand for KiB and so on.
+/// Reads a size: `500B`, `10KiB`, `1.5GiB`; `K`, `M`, `G` and `T` stand for KiB and so on. Only zero needs no unit: whoever
+/// writes 5 may mean percent, or GiB.
 ///
 /// # Errors
 /// A line that says which forms there are.
@@ -155,7 +158,8 @@ pub fn size(text: &str) -> Result<u64, String> {
     let digits_n = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits_n);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
+        "" if number.parse() == Ok(0.0) => 0,
+        "b" => 0,
         "k" | "kib" => 10,
         "m" | "mib" => 20,
         "g" | "gib" => 30,
@@ -165,7 +169,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     let bytes = number.parse::<f64>().ok().filter(|_| shift < 64).map(|number| number * (1u64 << shift) as f64);
     match bytes {
         Some(bytes) if bytes < 9e18 => Ok(bytes as u64),
-        _ => Err("give a size like 500MiB or 10GiB".to_owned()),
+        _ => Err("give a size with its unit, like 500MiB or 10GiB".to_owned()),
     }
 }
 
@@ -268,10 +272,10 @@ mod tests {
 
     #[test]
     fn sizes_shares_and_lengths_of_time_are_read_or_refused() {
-        for (text, bytes) in [("0", 0), ("500", 500), ("10KiB", 10_240), ("1.5g", 3 << 29), ("2 TiB", 2 << 40)] {
+        for (text, bytes) in [("0", 0), ("500B", 500), ("10KiB", 10_240), ("1.5g", 3 << 29), ("2 TiB", 2 << 40)] {
             assert_eq!(size(text), Ok(bytes), "{text:?}");
         }
-        for text in ["", "GiB", "-1", "1e3", "10XB", "1.2.3", "99999999999TiB"] {
+        for text in ["", "5", "GiB", "-1", "1e3", "10XB", "1.2.3", "99999999999TiB"] {
             assert!(size(text).is_err(), "{text:?}");
         }
         assert_eq!(max_unused("5%"), Ok(MaxUnused::Percent(5.0)));
@@ -280,6 +284,7 @@ mod tests {
             assert!(max_unused(text).is_err(), "{text:?}");
         }
         assert_eq!(duration("90m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("2d"), Ok(Duration::from_secs(48 * 3600)));
         for text in ["", "3", "-1h", "soon"] {
             assert!(duration(text).is_err(), "{text:?}");
         }

@@ -96,8 +96,9 @@ impl Context {
         work: impl AsyncFnOnce(Repository) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let options = OpenOptions { threads_n: self.threads_n() };
-        let all = async { work(Repository::open(opening.store, &opening.credential, options).await?).await };
-        runtime::run(all, stands)
+        let Opening { store, credential } = opening;
+        let all = async { work(Repository::open(store.clone(), &credential, options).await?).await };
+        runtime::run(all, Some(store.clone()), stands)
     }
 
     /// Prints the result: JSON if that is asked for, else text.

@@ -1,15 +1,24 @@
 //! Runs one operation to its end, or until the user or the system asks us to stop.
 
 use crate::exit::{Exit, Failure};
+use dedump_core::Store;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Runs `work`. Ctrl-C or SIGTERM drops it, which cancels it cleanly: `stands` says what that means. A second one ends the
-/// process at once.
+/// How long an interrupted process takes to clear up.
+const CLEAR_UP_SECS_MAX: u64 = 5;
+
+/// Runs `work` on a store. Ctrl-C or SIGTERM drops it, which cancels it cleanly: `stands` says what that means. A second one
+/// ends the process at once.
 ///
 /// # Errors
 /// Those of `work`; an interruption.
-pub fn run<T>(work: impl Future<Output = Result<T, Failure>>, stands: &str) -> Result<T, Failure> {
+pub fn run<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+    store: Option<Store>,
+    stands: &str,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -22,7 +31,13 @@ pub fn run<T>(work: impl Future<Output = Result<T, Failure>>, stands: &str) -> R
         tokio::spawn(watch(signals, sender));
         tokio::select! {
             result = work => result,
-            Ok(exit) = stop => Err(Failure { exit, message: format!("interrupted; {stands}") }),
+            Ok(exit) = stop => {
+                if let Some(store) = store {
+                    // What stays is in nobody's way for ever: it looks dead after a while.
+                    let _ = tokio::time::timeout(Duration::from_secs(CLEAR_UP_SECS_MAX), store.clear_up()).await;
+                }
+                Err(Failure { exit, message: format!("interrupted; {stands}") })
+            }
         }
     });
     // A thread that waits for standard input must not keep us.

@@ -4,6 +4,8 @@
 mod disk;
 #[path = "cli/forget.rs"]
 mod forget;
+#[path = "cli/prune.rs"]
+mod prune;
 
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -294,7 +296,12 @@ fn usage_errors_are_one_line_and_exit_2() {
         (vec!["snapshotz"], "snapshots"),
         (vec!["restore", "latest"], "--to"),
         (vec!["restore", "nothex", "--to", "-"], "latest"),
-        (vec!["--repo", "s3://bucket/x", "check"], "local paths only"),
+        (vec!["--repo", "ftp://host/x", "check"], "s3://, gs:// or az://"),
+        (vec!["--repo", "s3://key:secret@bucket/x", "check"], "s3://BUCKET/PREFIX"),
+        (vec!["--repo", "s3://b/x", "--store-option", "endpoint=http://127.0.0.1:1", "check"], "--allow-http"),
+        (vec!["--repo", "s3://b/x", "--store-option", "colour=blue", "check"], "endpoint, region"),
+        (vec!["--store-option", "endpoint", "check"], "key=value"),
+        (vec!["--connections", "0", "check"], "1..=256"),
     ] {
         place.run(args).expect_line(2, part);
     }
@@ -465,6 +472,8 @@ fn an_interrupted_backup_commits_nothing_and_leaves_no_child() {
         assert_eq!(said, "dedump: interrupted; nothing was committed\n");
         wait_for_death(grandchild.trim());
         assert_eq!(place.json(["snapshots"]), Value::Array(Vec::new()));
+        // Or the next prunes would wait for it.
+        assert_eq!(place.json(["sessions"]), Value::Array(Vec::new()));
     }
 }
 

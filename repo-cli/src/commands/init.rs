@@ -58,7 +58,7 @@ pub fn run(context: &Context, args: InitArgs) -> Outcome {
         let store = Store::create_at(location, &store_options).await?;
         Ok(Repository::create(store, &credential, options).await?)
     };
-    let repository = runtime::run(create, "run it again in an empty directory")?;
+    let repository = runtime::run(create, None, "run it again in an empty directory")?;
     let (id, location) = (repository.id(), repository.location());
     context.report(
         || json!({ "id": id.to_string(), "location": location }),

@@ -27,7 +27,7 @@ pub struct PruneArgs {
     #[arg(long, value_name = "SIZE", value_parser = args::size)]
     max_repack: Option<u64>,
     /// Wait for sessions that are at work, rather than leave it to the next prune
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
     /// A session that gave no sign for so long counts as dead: it is fenced, and can't commit any more
     #[arg(long, value_name = "DURATION", value_parser = args::duration, default_value = args::DEAD_AFTER)]
@@ -52,7 +52,7 @@ pub fn run(context: &Context, args: &PruneArgs) -> Outcome {
     let report = context.with_repository(stands, async |repository| {
         Ok(prune(&repository, &options, &context.started_meter(Work::Objects("prune"))).await?)
     })?;
-    context.report(|| to_json(&report), || to_text(&report))?;
+    context.report(|| to_json(&report), || to_text(&report, args.wait))?;
     Ok(Exit::Done)
 }
 
@@ -71,6 +71,7 @@ fn plan_json(plan: &PrunePlan) -> serde_json::Value {
         "rescued_bytes": plan.rescued_bytes,
         "freed_bytes": plan.freed_bytes,
         "unused_after_bytes": plan.unused_after_bytes,
+        "no_room_packs": plan.no_room_n,
         "requests": plan.requests_n,
     })
 }
@@ -112,7 +113,7 @@ fn plan_facts(plan: &PrunePlan) -> Vec<(&'static str, String)> {
         orphans_n => format!(" ({} left behind by interrupted runs)", human::count(orphans_n)),
     };
     let after = plan.packs_bytes.saturating_sub(plan.freed_bytes);
-    vec![
+    let mut facts = vec![
         ("unused now", unused(plan.unused_bytes, plan.packs_bytes)),
         ("to delete", packs + &orphans),
         (
@@ -127,7 +128,15 @@ fn plan_facts(plan: &PrunePlan) -> Vec<(&'static str, String)> {
         ("frees", format!("about {}", human::bytes(plan.freed_bytes))),
         ("unused then", unused(plan.unused_after_bytes, after)),
         ("requests", format!("about {}", human::count(plan.requests_n))),
-    ]
+    ];
+    facts.extend(no_room(plan));
+    facts
+}
+
+/// Says what stays only because the disk is too full.
+fn no_room(plan: &PrunePlan) -> Option<(&'static str, String)> {
+    let why = "the disk has no room to store anew what is needed of it; free some and prune again";
+    (plan.no_room_n > 0).then(|| ("no room for", format!("{}: {why}", human::counted(plan.no_room_n, "more pack"))))
 }
 
 fn plan_text(plan: &PrunePlan) -> String {
@@ -138,18 +147,21 @@ fn plan_text(plan: &PrunePlan) -> String {
 }
 
 fn nothing(plan: &PrunePlan) -> String {
-    format!("nothing to delete: {} unused\n", unused(plan.unused_bytes, plan.packs_bytes))
+    let said = format!("nothing to delete: {} unused\n", unused(plan.unused_bytes, plan.packs_bytes));
+    said + &no_room(plan).map(|fact| output::facts(&[fact])).unwrap_or_default()
 }
 
-fn to_text(report: &PruneReport) -> String {
+fn to_text(report: &PruneReport, has_waited: bool) -> String {
     let plan = &report.plan;
     match &report.outcome {
         PruneOutcome::Waiting(sessions) => format!(
-            "condemned {}, {}, and deleted nothing yet: {} at work may rely on them. Run `dedump prune` again when they \
-             have ended (`dedump sessions` lists them), or use --wait.\n",
+            "condemned {}, {}, and deleted nothing yet: {} at work may rely on them ({}). Run `dedump prune` again when \
+             they have ended{}; `dedump sessions` says who they are, and --dead-after when one counts as dead.\n",
             human::counted(plan.deleted_packs_n, "pack"),
             human::bytes(plan.deleted_bytes),
             human::counted(sessions.len() as u64, "session"),
+            sessions.iter().map(|id| id.short()).collect::<Vec<_>>().join(", "),
+            if has_waited { "" } else { ", or let it --wait" },
         ),
         PruneOutcome::Done => {
             let freed = plan.deleted_bytes.saturating_sub(report.bytes_written);
@@ -177,8 +189,10 @@ fn to_text(report: &PruneReport) -> String {
             ];
             if !report.fenced.is_empty() {
                 let ids: Vec<_> = report.fenced.iter().map(|id| id.short()).collect();
-                facts.push(("fenced", format!("{}: they looked dead", ids.join(", "))));
+                let sessions = human::counted(ids.len() as u64, "session");
+                facts.push(("fenced", format!("{sessions} with no sign of life: {}", ids.join(", "))));
             }
+            facts.extend(no_room(plan));
             output::facts(&facts)
         }
         _ => nothing(plan),

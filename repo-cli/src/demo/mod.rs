@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: &DemoArgs) -> Outcome {
     let voice = Voice::of(context);
     let places = places(args.dir.as_deref())?;
     let stands = format!("what there is so far lies in {}", places.directory.display());
-    let story = runtime::run(tell(context, args, places, &voice), &stands)?;
+    let story = runtime::run(tell(context, args, places, &voice), None, &stands)?;
     voice.end(&story)?;
     let is_good = story.check.findings.is_empty() && story.restored.iter().all(|restored| restored.identical);
     Ok(if is_good { Exit::Done } else { Exit::Damage })

@@ -50,6 +50,35 @@ fn a_full_disk_fails_one_backup_and_harms_nothing_before() {
 }
 
 #[test]
+fn a_prune_on_a_full_disk_deletes_what_it_can_and_names_the_rest() {
+    let place = Place::empty();
+    // 40 MB that only one snapshot needs, and 30 MB of packs of which every other is needed in part; then no room.
+    let script = r#"
+        set -e
+        export DEDUMP_REPO="$DISK/repo"
+        "$DEDUMP" --quiet init
+        head -c 30000000 /dev/urandom > "$DISK/kept"
+        "$DEDUMP" --quiet backup --name gone -- head -c 36000000 /dev/urandom
+        "$DEDUMP" --quiet backup --name mixed -- sh -c 'cat "$DISK/kept"; head -c 20000000 /dev/urandom'
+        "$DEDUMP" --quiet backup --name kept -- cat "$DISK/kept"
+        "$DEDUMP" --quiet forget $("$DEDUMP" snapshots --source gone --json | grep -o '"id": "[0-9a-f]*"' | cut -d'"' -f4)
+        "$DEDUMP" --quiet forget $("$DEDUMP" snapshots --source mixed --json | grep -o '"id": "[0-9a-f]*"' | cut -d'"' -f4)
+        rm "$DISK/kept"
+        head -c $(($(df --output=avail -k "$DISK" | tail -1) * 1024 - 20000000)) /dev/zero > "$DISK/filler"
+        "$DEDUMP" prune --max-unused 0
+        rm "$DISK/filler"
+        "$DEDUMP" prune --max-unused 0
+        "$DEDUMP" --quiet check --read-data
+        "$DEDUMP" --quiet restore latest --to "$DISK/back"
+    "#;
+    let ran = with_disk(&place, 160, script).expect_exit(0);
+    let (first, second) = ran.out.split_once("requests").expect("two reports");
+    let (of_first, second) = second.split_once("deleted").expect("two reports");
+    assert!(first.contains("deleted") && of_first.contains("no room for"), "{}", ran.out);
+    assert!(second.contains("stored anew") && !second.contains("no room for"), "{}", ran.out);
+}
+
+#[test]
 fn a_full_disk_fails_a_restore_and_leaves_no_half_file() {
     let place = Place::new();
     place.back_up("app.dump", &super::noise(1, 5_000_000));

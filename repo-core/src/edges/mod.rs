@@ -4,6 +4,7 @@ pub mod cache;
 pub mod cpu;
 pub mod progress;
 pub mod source;
+mod staged;
 pub mod store;
 pub mod system;
 pub mod target;

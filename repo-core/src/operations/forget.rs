@@ -66,9 +66,16 @@ pub async fn forget(repository: &Repository, id: SnapshotId) -> Result<Forgotten
     match repository.store.create(&name, repository.seal(&name, &tombstone)?).await? {
         Created::Yes => {}
         // Somebody else forgets it too, and their tombstone says the same; one that does not open says nothing.
-        Created::Taken if snapshots::read_tombstone(repository, id).await?.is_some() => {}
-        // The deletion without a tombstone would take chunks from others.
-        Created::Taken => return Err(Error::Conflict(format!("{name} can be neither written nor read; try again"))),
+        Created::Taken => match snapshots::read_tombstone(repository, id).await {
+            Ok(Some(_)) => {}
+            // The deletion without a tombstone would take chunks from others.
+            Err(Error::Damaged { object, why }) => {
+                let why = format!("{why}; as the snapshot still stands, delete that object and forget it again");
+                return Err(Error::Damaged { object, why });
+            }
+            Err(error) => return Err(error),
+            Ok(None) => return Err(Error::Conflict(format!("{name} can be neither written nor read; try again"))),
+        },
     }
     repository.store.delete(&names::of_session(SNAPSHOTS, id)).await?;
     look_for_holds(repository, id, tombstone.forgotten_ms).await

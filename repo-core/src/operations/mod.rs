@@ -7,6 +7,7 @@ pub mod find;
 pub mod forget;
 pub mod hold;
 pub mod keys;
+mod lookout;
 pub mod probe;
 pub mod prune;
 pub mod reindex;

@@ -7,15 +7,16 @@ use crate::edges::progress::{Event, Progress};
 use crate::edges::system::now_ms;
 use crate::format::decision::MergeRecord;
 use crate::format::names::{self, FragmentName, MERGES};
+use crate::format::pack::PackContents;
 use crate::state::census;
 use crate::state::fragments::Fragments;
 use crate::state::ground::Ground;
-use crate::state::loader;
+use crate::state::loader::{self, Loaded};
 use crate::state::repository::Repository;
 use crate::state::session::Session;
 use crate::state::snapshots;
 use crate::words::error::{Error, Result};
-use crate::words::id::SessionId;
+use crate::words::id::{PackId, SessionId};
 use crate::words::limits::READS_MAX;
 use futures::future::try_join;
 use futures::{StreamExt, stream};
@@ -119,6 +120,27 @@ async fn rebuild(
         .collect();
     // Those that are gone are superseded too: nobody shall go on missing them.
     let gone = snapshots::missing_fragments(repository).await?;
-    let superseded = loaded.counted.into_iter().filter(|name| !kept.contains(name)).chain(gone).collect();
+    let decided_anew = repeated(repository, &loaded, &listed).await?;
+    let counted = loaded.counted.into_iter().filter(|name| !kept.contains(name));
+    let superseded = counted.chain(gone).chain(decided_anew).collect();
     Ok((report, superseded))
+}
+
+/// Returns the fragments with a damaged decision that say nothing which was not listed again: whether they count matters no
+/// longer. Their session can't commit any more, since the damaged object has the place of its decision.
+async fn repeated(repository: &Repository, loaded: &Loaded, listed: &HashSet<PackId>) -> Result<Vec<FragmentName>> {
+    let mut repeated = Vec::new();
+    for name in &loaded.unknown {
+        let is_listed = |pack: &PackContents| {
+            listed.contains(&pack.info.id) || loaded.packs.bytes(pack.info.kind, pack.info.id).is_none()
+        };
+        match loader::read_fragment(repository, *name).await {
+            Ok(packs) if packs.iter().flatten().all(is_listed) => repeated.push(*name),
+            Ok(_) => {}
+            Err(error) if error.is_damage() => repeated.push(*name),
+            Err(Error::NewerFormat { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(repeated)
 }

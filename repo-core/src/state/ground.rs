@@ -150,7 +150,12 @@ impl Ground for Repository {
             match standing? {
                 (id, Standing::Counts) => drop(standings.counting.insert(id)),
                 (_, Standing::DoesNotCount) => {}
-                (_, Standing::Unknown(error)) => standings.problems.push(error),
+                (id, Standing::Unknown(error)) => {
+                    if error.is_damage() {
+                        standings.unknown.insert(id);
+                    }
+                    standings.problems.push(error);
+                }
             }
         }
         Ok(standings)

@@ -28,6 +28,8 @@ pub struct Loaded {
     pub newer: Vec<FragmentName>,
     /// Fragments that were listed and do not count.
     pub uncounted: BTreeSet<FragmentName>,
+    /// Those of them of which nobody can tell, since the decision is damaged.
+    pub unknown: BTreeSet<FragmentName>,
     /// Packs that a counted fragment names, and that are not there or have another length; and what they held.
     pub lost: Index,
     /// Whether a delta has a base that the index does not know, or one that is as deep as itself.
@@ -45,6 +47,8 @@ pub struct Standings {
     pub counting: BTreeSet<SessionId>,
     /// Decisions that do not open, so nobody can tell.
     pub problems: Vec<Error>,
+    /// Whose decision is damaged.
+    pub unknown: BTreeSet<SessionId>,
 }
 
 /// How a pack's places compare with others of the same chunks.
@@ -229,7 +233,8 @@ pub async fn listed_blobs(repository: &Repository, pack: PackId) -> Result<Optio
 
 async fn load_once<L: Listener>(ground: &impl Ground, rank: impl Fn(&PackId) -> Rank) -> Result<((Loaded, L), bool)> {
     let names = ground.fragment_names().await?;
-    let Standings { counting, problems } = ground.standings(names.iter().map(|name| name.session).collect()).await?;
+    let Standings { counting, problems, unknown } =
+        ground.standings(names.iter().map(|name| name.session).collect()).await?;
     let (counted, uncounted): (BTreeSet<_>, BTreeSet<_>) =
         names.into_iter().partition(|name| counting.contains(&name.session));
     let packs = ground.packs().await?;
@@ -238,6 +243,7 @@ async fn load_once<L: Listener>(ground: &impl Ground, rank: impl Fn(&PackId) -> 
         index: Index::default(),
         packs,
         counted,
+        unknown: uncounted.iter().copied().filter(|name| unknown.contains(&name.session)).collect(),
         fragments_of: HashMap::new(),
         newer: Vec::new(),
         uncounted,

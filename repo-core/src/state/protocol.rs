@@ -104,9 +104,14 @@ pub async fn look<G: PruneGround>(ground: &G) -> Result<(Vec<Notice>, Survey<G::
 
 /// Sees to it that no session is undecided that was there when our notice was put, but our own: those that look dead are
 /// fenced. Returns the fenced ones, or those that are at work.
+///
+/// Sessions that come later are nobody to wait for: they find the notice, and rely on nothing that it names.
 async fn settle(ground: &impl PruneGround) -> Result<Result<Vec<SessionId>, Vec<Other>>> {
+    let mut others = ground.others().await?;
+    let there: HashSet<SessionId> = others.iter().map(|other| other.id).collect();
     loop {
-        let (dead, alive): (Vec<_>, Vec<_>) = ground.others().await?.into_iter().partition(|other| other.looks_dead);
+        others.retain(|other| there.contains(&other.id));
+        let (dead, alive): (Vec<_>, Vec<_>) = others.into_iter().partition(|other| other.looks_dead);
         if alive.is_empty() {
             for other in &dead {
                 ground.fence(other.id).await?;
@@ -116,6 +121,7 @@ async fn settle(ground: &impl PruneGround) -> Result<Result<Vec<SessionId>, Vec<
         if !ground.wait(&alive).await? {
             return Ok(Err(alive));
         }
+        others = ground.others().await?;
     }
 }
 

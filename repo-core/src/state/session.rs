@@ -17,14 +17,30 @@ use crate::words::id::SessionId;
 use crate::words::limits::SESSION_REFRESH_SECS;
 use bytes::Bytes;
 use futures::future::{self, Either};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A session of our own that is not decided yet.
+///
+/// Dropped before it ended, as when its run is cancelled, it leaves its mark for [`Store::clear_up`] to take away; but not
+/// where its decision was asked for and nobody knows of what came of it.
+///
+/// [`Store::clear_up`]: crate::Store::clear_up
 pub struct Session {
     repository: Repository,
     id: SessionId,
     record: SessionRecord,
+    in_doubt: Arc<AtomicBool>,
+    has_mark: bool,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.has_mark && !self.in_doubt.load(Ordering::Relaxed) {
+            self.repository.store.leave_behind(names::of_session(SESSIONS, self.id));
+        }
+    }
 }
 
 impl Session {
@@ -46,7 +62,10 @@ impl Session {
         let id = SessionId(random()?);
         let name = names::of_session(SESSIONS, id);
         match repository.store.create(&name, repository.seal(&name, &record)?).await? {
-            Created::Yes => Ok(Session { repository: repository.clone(), id, record }),
+            Created::Yes => {
+                let (repository, in_doubt) = (repository.clone(), Arc::default());
+                Ok(Session { repository, id, record, in_doubt, has_mark: true })
+            }
             Created::Taken => Err(Error::Conflict(format!("{name} is taken; try again"))),
         }
     }
@@ -54,6 +73,12 @@ impl Session {
     /// Returns its id.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Returns whether its decision was asked for and nobody knows what came of it: then the mark must stay. Whoever decides
+    /// by other means than [`Session::commit`] says so here.
+    pub fn in_doubt(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.in_doubt)
     }
 
     /// Returns when it began, in milliseconds since 1970 UTC.
@@ -91,26 +116,24 @@ impl Session {
     /// [`Error::Conflict`]: a fence came first. [`Error::Store`]: nobody knows whether it committed, nor whether a late
     /// request still will; the mark stays, and a listing tells in the end.
     pub async fn commit<T: Record>(self, prefix: &str, decision: &T) -> Result<SessionId> {
-        match decide(&self.repository, self.id, prefix, decision).await {
-            Ok(()) => {
-                let id = self.id;
-                self.end().await;
-                Ok(id)
-            }
-            Err(Undecided { error, is_final }) => {
-                if is_final {
-                    self.end().await;
-                }
-                Err(error)
-            }
-        }
+        self.in_doubt.store(true, Ordering::Relaxed);
+        let id = self.id;
+        let decided = decide(&self.repository, id, prefix, decision).await;
+        let is_final = decided.as_ref().err().is_none_or(|undecided| undecided.is_final);
+        self.in_doubt.store(!is_final, Ordering::Relaxed);
+        self.end().await;
+        decided.map(|()| id).map_err(|undecided| undecided.error)
     }
 
-    /// Takes the mark away from a session that committed, never tried to, or never can.
-    pub async fn end(self) {
+    /// Takes the mark away, unless its decision is in doubt.
+    pub async fn end(mut self) {
+        if self.in_doubt.load(Ordering::Relaxed) {
+            return;
+        }
         // What counts has happened already, and is reported; a mark that stays behind is harmless: the next prune takes it
         // away.
         let _ = self.repository.store.delete(&names::of_session(SESSIONS, self.id)).await;
+        self.has_mark = false;
     }
 }
 

@@ -94,6 +94,8 @@ pub const STORE_CONNECTIONS: usize = 16;
 pub const STORE_REQUEST_SECS_MAX: u64 = 300;
 /// Seconds in which a connection to a remote store must stand.
 pub const STORE_CONNECT_SECS_MAX: u64 = 10;
+/// Bytes of a disk that a prune leaves free when it chooses what to store anew: for fragments, and for the backups of others.
+pub const PRUNE_SPARE_BYTES: u64 = 16 * MIB as u64;
 /// Memory of a backup without the index, at most, with chunks of at most 256 KiB: windows (one being filled a stream, and
 /// those queued, cut, hashed, looked up), blobs (gathered, queued, compressed, and with them their bases), blobs kept for
 /// the bases of later ones, and packs (open, verified, on their way; of both kinds). With deltas, besides the index, 16 bytes
@@ -148,6 +150,9 @@ pub const SESSION_REFRESH_SECS: u64 = 60;
 /// A session whose mark was not rewritten for so long, in seconds, looks dead, unless the caller says otherwise. To fence one
 /// that lives loses nothing but its work.
 pub const SESSION_DEAD_AFTER_SECS: u64 = 3 * 3600;
+/// What was being written in a directory when its writer was killed is deleted by a prune once nobody wrote to it for so long,
+/// in seconds.
+pub const STAGED_AGE_SECS_MIN: u64 = 24 * 3600;
 /// A snapshot whose time is further ahead of the clock than this, in seconds, is in the future: retention keeps it, and lets
 /// it take no other's place. What is less are clocks that differ a little.
 pub const CLOCK_AHEAD_SECS_MAX: u64 = 300;

@@ -333,7 +333,7 @@ impl Ground for Model<'_> {
             Some(Decision::Fence) => self.weakening() == Weakening::FencedCount,
             None => tombstones.contains(&sid(session)) || self.weakening() == Weakening::UncommittedCount,
         };
-        Ok(Standings { counting: sessions.into_iter().filter(counts).collect(), problems: Vec::new() })
+        Ok(Standings { counting: sessions.into_iter().filter(counts).collect(), ..Standings::default() })
     }
 
     async fn packs(&self) -> Result<PacksListed> {

@@ -104,7 +104,7 @@ impl Ground for Instant<'_> {
 
     async fn standings(&self, sessions: BTreeSet<SessionId>) -> Result<Standings> {
         let counting = sessions.into_iter().filter(|session| self.0.counts(sid(session))).collect();
-        Ok(Standings { counting, problems: Vec::new() })
+        Ok(Standings { counting, ..Standings::default() })
     }
 
     async fn packs(&self) -> Result<PacksListed> {

@@ -25,6 +25,7 @@ mod prune;
 mod restore;
 mod retention;
 mod retention_calendar;
+mod simulation;
 mod sources;
 mod stores;
 mod surface;

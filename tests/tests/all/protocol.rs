@@ -6,8 +6,8 @@ use crate::kit::watched::{Lie, Watched};
 use crate::kit::{back_up, create, get_back, run, snapshots};
 use dedump_core::internals::fence;
 use dedump_core::{
-    BackupOptions, Engine, Error, ErrorKind, Filter, ReadData, Repository, Result, SessionId, Sink, Verdict,
-    async_trait, backup, check, forget, probe_store, stats,
+    BackupOptions, Engine, Error, ErrorKind, Filter, PruneOptions, ReadData, Repository, Result, SessionId, Sink,
+    Verdict, async_trait, backup, check, forget, probe_store, prune, stats,
 };
 
 /// Fences the session that is at work, in the middle of its dump, as a prune would that took it for dead.
@@ -153,6 +153,27 @@ fn a_store_that_breaks_a_promise_is_refused() {
             store.lie(lie);
             let error = probe_store(&repository).await.expect_err("it lies");
             assert!(matches!(error, Error::UnfitStore { .. }), "{lie:?}: {error}");
+        }
+    });
+}
+
+#[test]
+fn a_reply_that_is_cut_short_is_the_stores_failure_and_no_damage() {
+    run(async {
+        let store = Watched::create();
+        let repository = create(store.store()).await.expect("creates");
+        let streams = dumps::one("a", Random::seeded(6).text(200_000));
+        let snapshot = back_up(&repository, "s", &streams).await.expect("backs up");
+        store.lie(Lie::CutsShort);
+        for outcome in [
+            snapshots(&repository).await.map(drop),
+            get_back(&repository, &snapshot).await.map(drop),
+            back_up(&repository, "s", &streams).await.map(drop),
+            prune(&repository, &PruneOptions::new("h"), &()).await.map(drop),
+            check(&repository, ReadData::All, &()).await.map(drop),
+        ] {
+            let error = outcome.expect_err("half of everything is missing");
+            assert!(matches!(&error, Error::Store { action: "cannot read", .. }), "{error}");
         }
     });
 }

@@ -4,10 +4,10 @@ use crate::kit::dumps::{self, Streams};
 use crate::kit::random::Random;
 use crate::kit::rows::Table;
 use crate::kit::watched::{Kind, Stop, Watched};
-use crate::kit::{back_up, back_up_as, create, get_back, open, run, snapshots};
+use crate::kit::{back_up, back_up_as, create, get_back, in_time, open, run, snapshots};
 use dedump_core::{
-    DeltaMode, Filter, MaxUnused, PruneOptions, PruneOutcome, PruneReport, ReadData, Repository, Snapshot, SnapshotId,
-    Store, check, forget, plan_prune, prune, reindex, stats,
+    DeltaMode, ErrorKind, Filter, MaxUnused, PruneOptions, PruneOutcome, PruneReport, ReadData, Repository, Snapshot,
+    SnapshotId, Store, check, forget, plan_prune, prune, reindex, stats,
 };
 use std::collections::BTreeMap;
 
@@ -276,6 +276,71 @@ fn what_an_interrupted_backup_had_listed_is_used_by_the_next() {
 }
 
 #[test]
+fn a_prune_that_meets_the_deletions_of_another_sees_no_damage() {
+    run(async {
+        let base = Watched::create();
+        let repository = create(base.store()).await.expect("creates");
+        let mut rows = Table::create(12, 4_000);
+        let (taken, _) = days(&repository, &mut rows, 4).await;
+        for number in [0, 2] {
+            forget(&repository, taken[number].id).await.expect("forgets");
+        }
+        let mut rude = options(0.0);
+        rude.dead_after = std::time::Duration::ZERO;
+        // The other takes this one for dead, where its mark is there already, and does all its work between two calls of it.
+        let with_another_at = async |call: usize, plans_only: bool| {
+            let store = base.fork(Stop::Never);
+            let one = open(store.store()).await.expect("opens");
+            let (other, rude) = (open(store.store()).await.expect("opens"), rude.clone());
+            store.meanwhile(call, async move {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                prune(&other, &rude, &()).await.expect("prunes");
+            });
+            let outcome = match plans_only {
+                true => plan_prune(&one, &options(0.0), &()).await.map(drop),
+                false => prune(&one, &options(0.0), &()).await.map(drop),
+            };
+            if let Err(error) = &outcome {
+                assert_eq!(error.kind(), ErrorKind::Conflict, "before call {call}: {error}");
+            }
+            store.has_met()
+        };
+        for plans_only in [false, true] {
+            let mut met_n = 0;
+            for call in 0..200 {
+                met_n += usize::from(with_another_at(call, plans_only).await);
+            }
+            assert!(met_n > 5, "the other came in {met_n} places");
+        }
+    });
+}
+
+#[test]
+fn what_a_killed_writer_left_in_a_directory_goes_a_day_later() {
+    run(async {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let root = directory.path().join("repository");
+        let repository = create(Store::create_local(&root).expect("creates")).await.expect("creates");
+        let streams = dumps::one("a", Random::seeded(13).text(100_000));
+        let snapshot = back_up(&repository, "s", &streams).await.expect("backs up");
+        let leave = |name: &str, age_hours: u64| {
+            let file = std::fs::File::create(root.join(name)).expect("it can be made");
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age_hours * 3600);
+            file.set_modified(time).expect("it is ours");
+        };
+        let (pack, foreign) = (format!("packs/{}", "0a".repeat(32)), "packs/notes#a");
+        leave(&format!("{pack}#1"), 25);
+        leave(&format!("{pack}#2"), 23);
+        leave(foreign, 25);
+        prune_all(&repository).await;
+        assert!(!root.join(format!("{pack}#1")).exists());
+        assert!(root.join(format!("{pack}#2")).exists(), "its writer may be at work");
+        assert!(root.join(foreign).exists(), "it is no writer's");
+        assert_sound(&repository, &Expected::from([(snapshot.id, streams)])).await;
+    });
+}
+
+#[test]
 fn a_snapshot_that_cannot_be_read_stops_a_prune() {
     run(async {
         let store = Watched::create();
@@ -292,5 +357,104 @@ fn a_snapshot_that_cannot_be_read_stops_a_prune() {
         let error = prune(&open(store.store()).await.expect("opens"), &options(0.0), &()).await.expect_err("refuses");
         assert!(error.to_string().contains("nothing is deleted"), "{error}");
         assert_eq!(store.names().await, before);
+    });
+}
+
+#[test]
+fn after_a_reindex_a_damaged_decision_stops_no_prune() {
+    for prefix in ["forgotten/", "merges/"] {
+        run(async {
+            let store = Watched::create();
+            let repository = create(store.store()).await.expect("creates");
+            let mut rows = Table::create(15, 8_000);
+            let (taken, mut expected) = days(&repository, &mut rows, 4).await;
+            for (number, snapshot) in taken[..2].iter().enumerate() {
+                forget(&repository, snapshot.id).await.expect("forgets");
+                expected.remove(&snapshot.id);
+                if number == 0 {
+                    prune_all(&repository).await;
+                }
+            }
+            let counts = |name: &&String| name.starts_with(prefix) && !name.ends_with(&taken[0].id.to_string());
+            let name = store.names().await.iter().find(counts).expect("is there").clone();
+            store.write(&name, b"noise".to_vec()).await;
+            let before = store.names().await;
+            let error = prune(&repository, &options(0.0), &()).await.expect_err("nobody knows what counts");
+            assert!(error.is_damage() && error.to_string().contains(&name), "{error}");
+            assert_eq!(store.names().await, before, "nothing is deleted, and no mark is left");
+
+            reindex(&repository, "host", &()).await.expect("reindexes");
+            let report = prune_all(&repository).await;
+            assert_eq!(report.outcome, PruneOutcome::Done, "{prefix}");
+            // Now that nothing hangs on it, it may go.
+            let report = check(&repository, ReadData::All, &()).await.expect("checks");
+            assert!(report.findings.iter().all(|finding| finding.object == name), "{:?}", report.findings);
+            store.remove(&name).await;
+            assert_sound(&repository, &expected).await;
+        });
+    }
+}
+
+#[test]
+fn waiting_ends_with_the_sessions_that_were_there() {
+    run(async {
+        let store = Watched::create();
+        let repository = create(store.store()).await.expect("creates");
+        let mut random = Random::seeded(16);
+        let old = back_up(&repository, "s", &dumps::one("a", random.text(500_000))).await.expect("backs up");
+        let streams = dumps::one("a", random.text(500_000));
+        let kept = back_up(&repository, "s", &streams).await.expect("backs up");
+        forget(&repository, old.id).await.expect("forgets");
+        let (there, later) = ("sessions/00000000000000000000000000000001", "sessions/00000000000000000000000000000002");
+        store.write(there, b"whoever".to_vec()).await;
+        let mut patient = options(0.0);
+        patient.wait = true;
+        let others = async {
+            while !store.names().await.iter().any(|name| name.starts_with("prune/")) {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            // The first look at the marks follows the notice.
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            store.write(later, b"whoever".to_vec()).await;
+            store.remove(there).await;
+        };
+        let (report, ()) = in_time(futures::future::join(prune(&repository, &patient, &()), others)).await;
+        let report = report.expect("prunes");
+        assert_eq!((report.outcome, report.fenced), (PruneOutcome::Done, Vec::new()));
+        assert!(store.names().await.contains(&later.to_owned()), "it is still at work");
+        store.remove(later).await;
+        assert_sound(&repository, &Expected::from([(kept.id, streams)])).await;
+    });
+}
+
+#[test]
+fn a_plan_counts_what_dead_runs_left_and_no_clock_that_was_set_back_keeps_them() {
+    run(async {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let root = directory.path().join("repository");
+        let repository = create(Store::create_local(&root).expect("creates")).await.expect("creates");
+        let streams = dumps::one("a", Random::seeded(17).text(300_000));
+        let snapshot = back_up(&repository, "s", &streams).await.expect("backs up");
+        // A pack that nobody lists, and the marks of those who may have put it: one from the past and one from the future.
+        let packs = root.join("packs");
+        let pack = std::fs::read_dir(&packs).expect("lists").next().expect("one").expect("lists").path();
+        std::fs::copy(pack, packs.join("0b".repeat(32))).expect("copies");
+        let mark = |name: &str, time: std::time::SystemTime| {
+            let file = std::fs::File::create(root.join("sessions").join(name)).expect("it can be made");
+            file.set_modified(time).expect("it is ours");
+        };
+        let (now, days) = (std::time::SystemTime::now(), std::time::Duration::from_secs(2 * 24 * 3600));
+        mark(&"1".repeat(32), now - days);
+        mark(&"2".repeat(32), now + days);
+        let plan = plan_prune(&repository, &options(0.0), &()).await.expect("plans");
+        assert_eq!((plan.orphans_n, plan.deleted_packs_n), (1, 1));
+        let report = prune_all(&repository).await;
+        assert_eq!((report.outcome, report.packs_deleted_n, report.fenced.len()), (PruneOutcome::Done, 1, 2));
+        // Where there is nothing to delete, dead marks go all the same.
+        mark(&"3".repeat(32), now - days);
+        let report = prune_all(&repository).await;
+        assert_eq!((report.outcome, report.fenced.len()), (PruneOutcome::Nothing, 1));
+        assert_eq!(std::fs::read_dir(root.join("sessions")).expect("lists").count(), 0);
+        assert_sound(&repository, &Expected::from([(snapshot.id, streams)])).await;
     });
 }

@@ -6,7 +6,8 @@ use crate::kit::rows::Table;
 use crate::kit::{back_up, create, dumps, get_back, open, run, snapshots};
 use dedump_core::internals::Created;
 use dedump_core::{
-    Bytes, Error, MaxUnused, PruneOptions, PruneOutcome, ReadData, Store, StoreOptions, check, forget, probe_store, prune,
+    Bytes, Error, MaxUnused, PruneOptions, PruneOutcome, ReadData, Store, StoreOptions, check, forget, probe_store,
+    prune,
 };
 use futures::future::join_all;
 use std::collections::BTreeSet;
@@ -16,12 +17,8 @@ const SOME: &str = "packs/00aa";
 fn s3_options(endpoint: &str) -> StoreOptions {
     let mut options = StoreOptions::default();
     options.allow_http = true;
-    let settings = [
-        ("endpoint", endpoint),
-        ("region", "us-east-1"),
-        ("access_key_id", "test"),
-        ("secret_access_key", "test"),
-    ];
+    let settings =
+        [("endpoint", endpoint), ("region", "us-east-1"), ("access_key_id", "test"), ("secret_access_key", "test")];
     options.settings.extend(settings.map(|(key, value)| (key.to_owned(), value.to_owned())));
     options
 }
@@ -59,7 +56,11 @@ fn a_new_repository_is_not_put_where_something_is() {
         assert_eq!(fresh.location(), "s3://backups/db");
         create(fresh).await.expect("creates");
         let why = async |location: &str| Store::create_at(location, &options).await.expect_err(location).to_string();
-        assert!(why("s3://backups/db").await.contains("already holds a repository"), "{}", why("s3://backups/db").await);
+        assert!(
+            why("s3://backups/db").await.contains("already holds a repository"),
+            "{}",
+            why("s3://backups/db").await
+        );
         assert!(why("s3://backups").await.contains("is not empty"), "{}", why("s3://backups").await);
         assert!(why("s3://nobody").await.contains("there is no such bucket"), "{}", why("s3://nobody").await);
         let missing = open(Store::at("s3://backups/other", &options).expect("opens")).await.expect_err("is empty");
@@ -126,7 +127,6 @@ async fn conforms(store: &Store, neighbour: &Store) {
 
     one_of_many_creates(store).await;
     lists_all_pages(store).await;
-    probe_store(store).await.expect("the probe is content");
     assert_eq!(neighbour.list("index").await.expect("lists"), [], "a prefix ends with its slash");
     let large = Bytes::from(Random::seeded(3).bytes(9 << 20));
     store.create_content_addressed("packs/large", large.clone()).await.expect("writes");
@@ -157,6 +157,7 @@ async fn lists_all_pages(store: &Store) {
 /// Backs up, restores, forgets, prunes and checks in a store.
 async fn lives(store: Store) {
     let repository = create(store.clone()).await.expect("creates");
+    probe_store(&repository).await.expect("the probe is content");
     let mut rows = Table::create(11, 20_000);
     let mut days = Vec::new();
     for _ in 0..3 {

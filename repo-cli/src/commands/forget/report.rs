@@ -122,7 +122,7 @@ pub fn to_json(plan: &ForgetPlan, policy: &Policy, dry_run: bool, failed: &Faile
             })
         }).collect::<Vec<_>>(),
         "snapshots": removed,
-        "kept": all().count() - plan.removed().len(),
+        "kept": all().count() - removed.len(),
         "removed": removed.len(),
         "failed": failed.to_json(),
         "unreadable": plan.unreadable,

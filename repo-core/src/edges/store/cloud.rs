@@ -135,7 +135,10 @@ fn client_settings(options: &StoreOptions) -> Vec<(ClientConfigKey, String)> {
 }
 
 fn key<K: FromStr>(name: &str, provider: &str) -> Result<K> {
-    let unknown = |_| Error::Invalid(format!("{provider} has no setting {name:?}; see the manual of --store-option"));
+    let unknown = |_| {
+        let why = "some that there are: endpoint, region, token, proxy_url, connect_timeout, timeout";
+        Error::Invalid(format!("{provider} has no setting {name:?}; {why}"))
+    };
     name.to_ascii_lowercase().parse().map_err(unknown)
 }
 

@@ -8,13 +8,15 @@ pub(super) fn failed(action: &'static str, object: &str, error: object_store::Er
     let reply = Reply::find(&error);
     let hint = match &reply {
         Some(reply) => reply.hint(action),
-        None if has_http_error(&error) => {
-            Some("it cannot be reached: see that the endpoint is right and the network is up, and run it again".to_owned())
-        }
+        None if has_http_error(&error) => Some(
+            "it cannot be reached: see that the endpoint is right and the network is up, and run it again".to_owned(),
+        ),
         None => find_error::<std::io::Error>(&error).and_then(io_hint),
     };
     let source = match (reply, error) {
         (Some(reply), _) => reply.to_string().into(),
+        // The errors around it name the request, its time, and the attempts.
+        (None, error) if has_http_error(&error) => root_cause(&error).into(),
         // It says "Generic LocalFileSystem error", and its source what happened.
         (None, object_store::Error::Generic { source, .. }) => source,
         (None, error) => Box::new(error),
@@ -111,7 +113,9 @@ impl Reply {
             _ if status.starts_with("403") && action == "cannot delete" => {
                 "the credentials may not delete, which is as it should be for backups: prune with others that may"
             }
-            _ if status.starts_with("403") => "the credentials do not allow it: give them the rights that the manual lists",
+            _ if status.starts_with("403") => {
+                "the credentials do not allow it: give them the rights that the manual lists"
+            }
             _ if status.starts_with("401") => "the credentials are missing or wrong: see the variables that hold them",
             _ if status.starts_with('5') || status.starts_with("429") => {
                 "the store was asked several times; run it again later: what is stored already is not sent twice"
@@ -126,6 +130,14 @@ impl Reply {
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").chars().take(200).collect()
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    one_line(&root.to_string())
 }
 
 fn has_http_error(error: &object_store::Error) -> bool {

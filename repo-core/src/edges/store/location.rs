@@ -60,7 +60,8 @@ impl Location {
                 )));
             }
         };
-        let refused = |why: &str| Error::Invalid(format!("{text:?} {why}; write {scheme}://{}/PREFIX", provider.bucket()));
+        let refused =
+            |why: &str| Error::Invalid(format!("{text:?} {why}; write {scheme}://{}/PREFIX", provider.bucket()));
         let rest = rest.strip_prefix("//").ok_or_else(|| refused("lacks the //"))?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
@@ -148,8 +149,19 @@ mod tests {
     #[test]
     fn other_places_are_refused_with_what_is_known() {
         for text in [
-            "", "s3:bucket", "s3://", "s3:///x", "s3://key:secret@bucket/x", "s3://b/../x", "s3://b/a//b", "s3://b/a b",
-            "rest:http://host", "sftp:user@host:/x", "https://bucket.s3.amazonaws.com", "file://host/x", "file:///%zz",
+            "",
+            "s3:bucket",
+            "s3://",
+            "s3:///x",
+            "s3://key:secret@bucket/x",
+            "s3://b/../x",
+            "s3://b/a//b",
+            "s3://b/a b",
+            "rest:http://host",
+            "sftp:user@host:/x",
+            "https://bucket.s3.amazonaws.com",
+            "file://host/x",
+            "file:///%zz",
         ] {
             let error = Location::parse(text).expect_err(text);
             assert!(matches!(error, Error::Invalid(_)), "{text:?}");

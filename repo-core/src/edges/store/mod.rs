@@ -11,8 +11,10 @@ pub use cloud::StoreOptions;
 
 use self::failure::{failed, io_hint, may_pass};
 use self::location::Location;
+use crate::edges::staged;
 use crate::edges::system::random;
 use crate::words::error::{Error, Result};
+use crate::words::limits::STAGED_AGE_SECS_MIN;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -20,9 +22,9 @@ use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::ops::Range;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where a repository lies. Cheap to clone.
@@ -30,9 +32,11 @@ use std::time::Duration;
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
     location: String,
-    is_local: bool,
+    /// The directory that it is, if it is one.
+    directory: Option<PathBuf>,
     is_near: bool,
     requests: Arc<Counters>,
+    left_behind: Arc<Mutex<Vec<String>>>,
 }
 
 /// Requests that were made to a store; retries of the client's own are not seen.
@@ -156,7 +160,8 @@ impl Store {
             _ => return Err(not_a_repository()),
         }
         let inner = LocalFileSystem::new_with_prefix(path.as_ref()).map_err(|_| not_a_repository())?.with_fsync(true);
-        Ok(Store { is_local: true, is_near: true, ..Store::from_object_store(Arc::new(inner), location) })
+        let directory = Some(path.as_ref().to_owned());
+        Ok(Store { directory, is_near: true, ..Store::from_object_store(Arc::new(inner), location) })
     }
 
     /// Creates the directory of a new local store, with its parents, for nobody but its owner, and opens it.
@@ -200,12 +205,57 @@ impl Store {
     ///
     /// It must give read-after-write, list-after-write and create-if-absent (`PutMode::Create`).
     pub fn from_object_store(inner: Arc<dyn ObjectStore>, location: impl Into<String>) -> Store {
-        Store { inner, location: location.into(), is_local: false, is_near: false, requests: Arc::default() }
+        Store {
+            inner,
+            location: location.into(),
+            directory: None,
+            is_near: false,
+            requests: Arc::default(),
+            left_behind: Arc::default(),
+        }
     }
 
     /// Returns whether it is a directory of this machine.
     pub(crate) fn is_local(&self) -> bool {
-        self.is_local
+        self.directory.is_some()
+    }
+
+    /// Deletes what writers that were killed left behind in a directory, a day later.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(crate) async fn sweep(&self) -> Result<()> {
+        let Some(directory) = self.directory.clone() else { return Ok(()) };
+        let age_min = Duration::from_secs(STAGED_AGE_SECS_MIN);
+        let work = tokio::task::spawn_blocking(move || staged::sweep(&directory, age_min));
+        work.await.map_err(std::io::Error::other).and_then(|swept| swept).map_err(|error| {
+            let (object, hint) = (self.location.clone(), io_hint(&error));
+            Error::Store { action: "cannot clear up", object, hint, source: Box::new(error) }
+        })
+    }
+
+    /// Returns the bytes that may still be written, where that is known: of a directory.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        let stats = nix::sys::statvfs::statvfs(self.directory.as_ref()?).ok()?;
+        Some((stats.blocks_available() as u64).saturating_mul(stats.fragment_size() as u64))
+    }
+
+    /// Notes an object that is in somebody's way, for [`Store::clear_up`].
+    pub(crate) fn leave_behind(&self, name: String) {
+        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+    }
+
+    /// Takes away what runs left that were dropped before their end, through this store or its clones: the marks of their
+    /// sessions. Prunes would wait for those until they look dead.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: they stay, and the next prune that takes them for dead takes them away.
+    pub async fn clear_up(&self) -> Result<()> {
+        let left_behind = std::mem::take(&mut *self.left_behind.lock().unwrap_or_else(PoisonError::into_inner));
+        for name in left_behind {
+            self.delete(&name).await?;
+        }
+        Ok(())
     }
 
     /// Returns whether reading from it costs next to nothing: it is this machine's disk or memory.
@@ -233,7 +283,7 @@ impl Store {
     /// Reads a whole object of at most `bytes_max` bytes; `None` if there is none of that name.
     ///
     /// # Errors
-    /// [`Error::Store`]; [`Error::Damaged`] if it is longer.
+    /// [`Error::Store`], also where its bytes end before they should; [`Error::Damaged`] if it is longer.
     pub async fn get(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>> {
         self.requests.reads_n.fetch_add(1, Ordering::Relaxed);
         let result = match self.inner.get(&path(name)).await {
@@ -241,11 +291,14 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(failed("cannot read", name, error)),
         };
-        if result.meta.size > bytes_max as u64 {
-            return Err(Error::damaged(name, format!("it has {} bytes, more than {bytes_max}", result.meta.size)));
+        let bytes_n = result.meta.size;
+        if bytes_n > bytes_max as u64 {
+            return Err(Error::damaged(name, format!("it has {bytes_n} bytes, more than {bytes_max}")));
         }
         match result.bytes().await {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) if bytes.len() as u64 == bytes_n => Ok(Some(bytes)),
+            // Taken for the object, it would look damaged.
+            Ok(bytes) => Err(failed("cannot read", name, cut_short(bytes.len(), bytes_n))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(failed("cannot read", name, error)),
         }
@@ -258,15 +311,17 @@ impl Store {
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
         self.requests.reads_n.fetch_add(1, Ordering::Relaxed);
         let bytes_n = range.end - range.start;
-        match self.inner.get_range(&path(name), range.clone()).await {
-            Ok(bytes) if bytes.len() as u64 == bytes_n => Ok(Some(bytes)),
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(None),
-            // Stores differ in how they refuse a range beyond the end: ask for the length before believing in a failure.
-            Err(error) => match self.inner.head(&path(name)).await {
-                Ok(meta) if meta.size < range.end => Ok(None),
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                _ => Err(failed("cannot read", name, error)),
-            },
+        let error = match self.inner.get_range(&path(name), range.clone()).await {
+            Ok(bytes) if bytes.len() as u64 == bytes_n => return Ok(Some(bytes)),
+            Ok(bytes) => cut_short(bytes.len(), bytes_n),
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => error,
+        };
+        // Stores differ in how they refuse a range beyond the end: ask for the length before believing in a failure.
+        match self.inner.head(&path(name)).await {
+            Ok(meta) if meta.size < range.end => Ok(None),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            _ => Err(failed("cannot read", name, error)),
         }
     }
 
@@ -330,7 +385,7 @@ impl Store {
     /// requests; this one it takes for one that must not be done twice. Here it may: it comes out the same, or says that
     /// something is there, and then that is looked at.
     fn is_worth_another(&self, error: &object_store::Error, attempt: u32) -> bool {
-        !self.is_local && attempt < RETRIES_MAX && may_pass(error)
+        !self.is_local() && attempt < RETRIES_MAX && may_pass(error)
     }
 
     /// Waits longer from one attempt to the next, and never as long as others do.
@@ -390,4 +445,10 @@ impl Store {
 
 fn path(name: &str) -> ObjectPath {
     ObjectPath::from(name)
+}
+
+/// The error of a reply that ends before it should.
+fn cut_short(bytes_n: usize, expected_n: u64) -> object_store::Error {
+    let why = format!("the store sent {bytes_n} bytes of {expected_n}; try again");
+    object_store::Error::Generic { store: "", source: why.into() }
 }

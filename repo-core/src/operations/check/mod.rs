@@ -9,8 +9,8 @@ mod manifests;
 mod objects;
 mod packs;
 
+use super::lookout::Lookout;
 use crate::edges::progress::Progress;
-use crate::format::names::{MERGES, PRUNE};
 use crate::state::fetch::Fetcher;
 use crate::state::loader::{self, Loaded};
 use crate::state::repository::Repository;
@@ -112,7 +112,9 @@ impl FindingKind {
                 "put a copy of the object back, its data is still there; or forget the snapshot"
             }
             FindingKind::SessionDamaged => "harmless; it goes with the next prune",
-            FindingKind::DecisionDamaged => "put a copy of the object back, or run `dedump reindex`",
+            FindingKind::DecisionDamaged => {
+                "put a copy of the object back; or run `dedump reindex`, and then delete the object while no backup is at work"
+            }
             FindingKind::NoticeDamaged => "run `dedump prune`; until then backups store everything anew",
             FindingKind::HoldDamaged => "it still holds its snapshot; hold that anew, or release it",
             FindingKind::DecisionMissing | FindingKind::FragmentDamaged | FindingKind::FragmentMissing => {
@@ -207,22 +209,15 @@ impl Findings {
 /// the report, never an error.
 pub async fn check(repository: &Repository, read_data: ReadData, progress: &dyn Progress) -> Result<CheckReport> {
     packs::check_choice(read_data)?;
-    for _ in 1..CHECKS_MAX {
-        let before = snapshots::list_ids(repository, MERGES).await?;
+    let mut lookout = Lookout::begin(repository).await?;
+    loop {
         let report = check_once(repository, read_data, progress).await?;
         // What a prune deleted meanwhile is no damage: then it is looked at again, as it is now.
-        let is_sure = report.findings.is_empty()
-            || (repository.store.list(PRUNE).await?.is_empty()
-                && snapshots::list_ids(repository, MERGES).await? == before);
-        if is_sure {
+        if report.findings.is_empty() || !lookout.is_disturbed().await? {
             return Ok(report);
         }
     }
-    check_once(repository, read_data, progress).await
 }
-
-/// How often to look again where a prune was at work meanwhile, at most.
-const CHECKS_MAX: usize = 4;
 
 async fn check_once(repository: &Repository, read_data: ReadData, progress: &dyn Progress) -> Result<CheckReport> {
     let (mut findings, mut report) = (Findings::default(), CheckReport::default());

@@ -9,6 +9,7 @@ mod rescue;
 
 pub use plan::{MaxUnused, PrunePlan};
 
+use super::lookout::Lookout;
 use crate::edges::progress::{Event, Progress};
 use crate::edges::store::{Created, Requests};
 use crate::edges::system::{now_ms, random};
@@ -23,14 +24,14 @@ use crate::state::loader::Standings;
 use crate::state::protocol::{self, Outcome};
 use crate::state::reader::{PackReader, ReadFrom};
 use crate::state::repository::Repository;
-use crate::state::session::{self, Session, Undecided};
+use crate::state::session::{self, Session};
 use crate::state::snapshots::{self, Snapshot};
 use crate::words::error::{Error, Result};
 use crate::words::id::{PackId, SessionId};
-use crate::words::limits::{DATA_PACK_BYTES_TARGET, FRAGMENT_CHUNKS_TARGET, META_PACK_BYTES_TARGET};
+use crate::words::limits::{DATA_PACK_BYTES_TARGET, FRAGMENT_CHUNKS_TARGET, META_PACK_BYTES_TARGET, PRUNE_SPARE_BYTES};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How to prune.
@@ -102,6 +103,16 @@ pub struct PruneReport {
 /// # Errors
 /// As [`prune`].
 pub async fn plan_prune(repository: &Repository, options: &PruneOptions, progress: &dyn Progress) -> Result<PrunePlan> {
+    let mut lookout = Lookout::begin(repository).await?;
+    loop {
+        match plan_once(repository, options, progress).await {
+            Err(error) if error.is_damage() && lookout.is_disturbed().await? => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn plan_once(repository: &Repository, options: &PruneOptions, progress: &dyn Progress) -> Result<PrunePlan> {
     let pruner = Pruner::create(repository, options, SessionId([0; 16]), progress);
     let (found, survey) = protocol::look(&pruner).await?;
     pruner.choose(&survey).await?;
@@ -119,18 +130,35 @@ pub async fn plan_prune(repository: &Repository, options: &PruneOptions, progres
 /// nobody knows what it needs. [`Error::Conflict`]: another prune took this one for dead. Nothing was deleted then.
 /// [`Error::Store`]: the next prune goes on.
 pub async fn prune(repository: &Repository, options: &PruneOptions, progress: &dyn Progress) -> Result<PruneReport> {
+    let mut lookout = Lookout::begin(repository).await?;
+    loop {
+        // Damage is met before anything is deleted, so each try begins as the first did, as a session of its own.
+        match prune_once(repository, options, progress).await {
+            Err(error) if error.is_damage() && lookout.is_disturbed().await? => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn prune_once(repository: &Repository, options: &PruneOptions, progress: &dyn Progress) -> Result<PruneReport> {
     let mut session = Session::start(repository, "prune", &options.host, "").await?;
-    let pruner = Pruner::create(repository, options, session.id(), progress);
+    let pruner = Pruner { in_doubt: session.in_doubt(), ..Pruner::create(repository, options, session.id(), progress) };
     let outcome = session.refresh_while(&AtomicU64::new(0), protocol::prune(&pruner)).await;
+    let mut fenced = Vec::new();
+    if matches!(outcome, Ok(Outcome::Nothing)) {
+        // Nobody had to be fenced for anything to be deleted: it only clears up.
+        fenced = pruner.fence_the_dead().await.unwrap_or_default();
+    }
     if outcome.is_ok() {
-        // Marks that were left behind; they are in nobody's way, so a failure is none of this prune's.
+        // Marks and files that were left behind; they are in nobody's way, so a failure is none of this prune's.
         let _ = session::sweep(repository, session.id()).await;
+        // As above.
+        let _ = repository.store.sweep().await;
     }
-    // Where nobody knows whether it committed, the mark must stay.
-    if !pruner.is_in_doubt.load(Ordering::Relaxed) {
-        session.end().await;
-    }
-    pruner.report(outcome?)
+    session.end().await;
+    let mut report = pruner.report(outcome?)?;
+    report.fenced.append(&mut fenced);
+    Ok(report)
 }
 
 struct Pruner<'a> {
@@ -139,7 +167,8 @@ struct Pruner<'a> {
     me: SessionId,
     progress: &'a dyn Progress,
     reader: PackReader,
-    is_in_doubt: AtomicBool,
+    /// The session's.
+    in_doubt: Arc<AtomicBool>,
     notes: Mutex<Notes>,
 }
 
@@ -168,7 +197,7 @@ impl<'a> Pruner<'a> {
             me,
             progress,
             reader: PackReader::create(repository, ReadFrom::CacheThenStore),
-            is_in_doubt: AtomicBool::new(false),
+            in_doubt: Arc::default(),
             notes: Mutex::new(notes),
         }
     }
@@ -212,6 +241,16 @@ impl<'a> Pruner<'a> {
             }
         }
         Ok(report)
+    }
+
+    /// Fences all sessions that look dead.
+    async fn fence_the_dead(&self) -> Result<Vec<SessionId>> {
+        let mut fenced = Vec::new();
+        for other in self.others().await?.into_iter().filter(|other| other.looks_dead) {
+            self.fence(other.id).await?;
+            fenced.push(other.id);
+        }
+        Ok(fenced)
     }
 
     /// What is to be rescued once the chosen packs are condemned too, laid out and grouped.
@@ -284,7 +323,8 @@ impl PruneGround for Pruner<'_> {
                 .is_subset(&survey.census.loaded.counted.union(&survey.census.loaded.uncounted).copied().collect());
         let mut orphans = if is_quiet { plan::orphans(&survey.census) } else { Vec::new() };
         orphans.retain(|(_, id, _)| !survey.condemned.contains(id));
-        let (chosen, mut plan) = plan::choose(survey, self.options, &orphans);
+        let room_bytes = self.repository.store.free_bytes().map(|bytes| bytes.saturating_sub(PRUNE_SPARE_BYTES));
+        let (chosen, mut plan) = plan::choose(survey, self.options, &orphans, room_bytes);
 
         let mut condemned: HashSet<PackId> = survey.condemned.clone();
         condemned.extend(chosen.iter().map(|(_, id)| *id));
@@ -342,13 +382,14 @@ impl PruneGround for Pruner<'_> {
 
     async fn others(&self) -> Result<Vec<Other>> {
         let undecided = session::undecided(self.repository).await?;
-        // By the store's own clock: the mark that was written last says what time it is there.
-        let now_ms = undecided.iter().map(|mark| mark.modified_ms).max().unwrap_or_default();
-        let dead_after_ms = i64::try_from(self.options.dead_after.as_millis()).unwrap_or(i64::MAX);
-        let other = |mark: session::Mark| Other {
-            id: mark.id,
-            looks_dead: now_ms.saturating_sub(mark.modified_ms) > dead_after_ms,
-        };
+        // By the store's own clock, where we have a mark: it says what time it was there at most a refresh ago. A plan has
+        // none, and only shows what it finds.
+        let mine = undecided.iter().find(|mark| mark.id == self.me).map(|mark| mark.modified_ms);
+        let now_ms = mine.unwrap_or_else(now_ms);
+        let dead_after_ms = u64::try_from(self.options.dead_after.as_millis()).unwrap_or(u64::MAX);
+        // Whoever lives rewrites its mark. One from the future is as old as one from the past: a clock was set back.
+        let other =
+            |mark: session::Mark| Other { id: mark.id, looks_dead: now_ms.abs_diff(mark.modified_ms) > dead_after_ms };
         Ok(undecided.into_iter().filter(|mark| mark.id != self.me).map(other).collect())
     }
 
@@ -395,10 +436,11 @@ impl PruneGround for Pruner<'_> {
             supersedes: merged.supersedes.iter().copied().collect(),
             notices: merged.notices.iter().copied().collect(),
         };
-        session::decide(self.repository, self.me, MERGES, &merge).await.map_err(|Undecided { error, is_final }| {
-            self.is_in_doubt.store(!is_final, Ordering::Relaxed);
-            error
-        })
+        self.in_doubt.store(true, Ordering::Relaxed);
+        let decided = session::decide(self.repository, self.me, MERGES, &merge).await;
+        let is_final = decided.as_ref().err().is_none_or(|undecided| undecided.is_final);
+        self.in_doubt.store(!is_final, Ordering::Relaxed);
+        decided.map_err(|undecided| undecided.error)
     }
 
     async fn delete_fragment(&self, name: FragmentName) -> Result<()> {

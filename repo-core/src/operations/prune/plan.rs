@@ -51,6 +51,8 @@ pub struct PrunePlan {
     pub freed_bytes: u64,
     /// About so many bytes stay unused.
     pub unused_after_bytes: u64,
+    /// Packs that stay because there is no room to store anew what is needed of them, and for nothing else.
+    pub no_room_n: u64,
     /// Requests that applying it takes, about.
     pub requests_n: u64,
 }
@@ -69,11 +71,13 @@ impl Candidate {
     }
 }
 
-/// Chooses packs that nobody needs, and then those of which the smallest share is needed, until little enough stays unused.
+/// Chooses packs that nobody needs, and then those of which the smallest share is needed, until little enough stays unused,
+/// or until there is no room to store anew what is needed of them: nothing is deleted before that is done.
 pub(super) fn choose<S>(
     survey: &Survey<S>,
     options: &PruneOptions,
     orphans: &[(PackKind, PackId, u64)],
+    room_bytes: Option<u64>,
 ) -> (BTreeSet<(PackKind, PackId)>, PrunePlan) {
     let Survey { census, needed, condemned, .. } = survey;
     let usage = census.usage(needed);
@@ -111,8 +115,10 @@ pub(super) fn choose<S>(
     let mut deleted: Vec<&Candidate> = doomed;
     for pack in others {
         let is_dead = pack.usage.needed_chunks_n == 0;
-        let fits = options.max_repack_bytes.is_none_or(|max| repacked_bytes + pack.needed_bytes <= max);
-        if is_dead || (unused_bytes > allowed_bytes && pack.unused_bytes() > 0 && fits) {
+        let fits = |max: Option<u64>| max.is_none_or(|max| repacked_bytes + pack.needed_bytes <= max);
+        let is_wanted = unused_bytes > allowed_bytes && pack.unused_bytes() > 0 && fits(options.max_repack_bytes);
+        plan.no_room_n += u64::from(!is_dead && is_wanted && !fits(room_bytes));
+        if is_dead || (is_wanted && fits(room_bytes)) {
             unused_bytes -= pack.unused_bytes();
             repacked_bytes += pack.needed_bytes;
             chosen.insert(pack.id);

@@ -5,6 +5,7 @@ pub mod moto;
 pub mod postgres;
 pub mod random;
 pub mod rows;
+pub mod simulated;
 pub mod watched;
 
 use dedump_core::{

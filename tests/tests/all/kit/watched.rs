@@ -6,8 +6,8 @@ use dedump_core::Store;
 use dedump_core::object_store::memory::InMemory;
 use dedump_core::object_store::path::Path;
 use dedump_core::object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -53,6 +53,8 @@ pub enum Lie {
     DeletesNothing,
     /// It does not read what was written.
     ReadsNothing,
+    /// It reads the first half of what was asked for, and says nothing of the rest.
+    CutsShort,
 }
 
 /// An in-memory store under watch. Clones share everything.
@@ -183,6 +185,16 @@ impl Watched {
     }
 }
 
+/// Leaves half of what was read; behind it comes an error, or nothing.
+pub async fn cut_short(result: GetResult, error: Option<Error>) -> Result<GetResult> {
+    let (meta, range, attributes) = (result.meta.clone(), result.range.clone(), result.attributes.clone());
+    let extensions = result.extensions.clone();
+    let bytes = result.bytes().await?;
+    let parts: Vec<Result<Bytes>> = [Ok(bytes.slice(..bytes.len() / 2))].into_iter().chain(error.map(Err)).collect();
+    let payload = GetResultPayload::Stream(stream::iter(parts).boxed());
+    Ok(GetResult { payload, meta, range, attributes, extensions })
+}
+
 enum Reply {
     Comes,
     Lost,
@@ -234,7 +246,8 @@ impl ObjectStore for Watched {
         if self.lies(Lie::ReadsNothing) {
             return Err(Error::NotFound { path: location.to_string(), source: "it lies".into() });
         }
-        reply.pass(self.inner.get_opts(location, options).await)
+        let result = reply.pass(self.inner.get_opts(location, options).await)?;
+        if self.lies(Lie::CutsShort) { cut_short(result, None).await } else { Ok(result) }
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
