@@ -14,7 +14,7 @@ use crate::words::error::{Error, Result};
 use crate::words::limits::{NODE_ENTRIES_MAX, RESTORE_WINDOWS_AHEAD};
 use bytes::Bytes;
 use futures::future::try_join3;
-use futures::{TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::VecDeque;
 use tokio::sync::mpsc;
 
@@ -169,8 +169,9 @@ async fn read(fetcher: &Fetcher, stream: &StreamRecord, sender: mpsc::Sender<Rea
         }
         Ok(planner.take().map(|window| (window, (reader, chunks, planner, at_end))))
     });
-    let reads = windows.map_ok(|window| async move { Ok(assembly::read(fetcher, window).await) });
-    let mut reads = std::pin::pin!(reads.try_buffered(RESTORE_WINDOWS_AHEAD));
+    // Boxed, or the compiler can't see that a restore may go from thread to thread.
+    let reads = windows.boxed().map_ok(|window| async move { Ok(assembly::read(fetcher, window).await) });
+    let mut reads = reads.try_buffered(RESTORE_WINDOWS_AHEAD).boxed();
     while let Some(window) = reads.try_next().await? {
         // The decoder only goes away with an error of its own, which ends all.
         if sender.send(window).await.is_err() {

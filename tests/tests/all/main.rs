@@ -27,6 +27,7 @@ mod retention;
 mod retention_calendar;
 mod simulation;
 mod sources;
+mod spawned;
 mod stores;
 mod surface;
 mod tidy;
