@@ -63,6 +63,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE", group = "secret", help_heading = REPOSITORY)]
     pub key_file: Option<PathBuf>,
     /// Set what the store's provider calls KEY, like endpoint or region, before the environment; may be repeated
+    ///
+    /// Leave secrets to the environment: everybody on the machine sees a command line.
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = tag, hide_short_help = true)]
     #[arg(help_heading = REPOSITORY)]
     pub store_option: Vec<(String, String)>,

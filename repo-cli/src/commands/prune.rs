@@ -30,6 +30,8 @@ pub struct PruneArgs {
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
     /// A session that gave no sign for so long counts as dead: it is fenced, and can't commit any more
+    ///
+    /// Those at work give one each minute. With less than some minutes, one that is only slow may lose its work.
     #[arg(long, value_name = "DURATION", value_parser = args::duration, default_value = args::DEAD_AFTER)]
     dead_after: Duration,
 }

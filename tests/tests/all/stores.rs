@@ -1,8 +1,8 @@
-//! What the core asks of a store, asked of each: memory, a directory, and servers that speak S3.
+//! What the core asks of a store, asked of each: memory, a directory, and servers that speak S3 or Azure's protocol.
 
-use crate::kit::moto::Moto;
 use crate::kit::random::Random;
 use crate::kit::rows::Table;
+use crate::kit::servers::{Azurite, Moto};
 use crate::kit::{back_up, create, dumps, get_back, open, run, snapshots};
 use dedump_core::internals::Created;
 use dedump_core::{
@@ -14,13 +14,16 @@ use std::collections::BTreeSet;
 
 const SOME: &str = "packs/00aa";
 
-fn s3_options(endpoint: &str) -> StoreOptions {
+fn options(settings: &[(&str, &str)]) -> StoreOptions {
     let mut options = StoreOptions::default();
     options.allow_http = true;
-    let settings =
-        [("endpoint", endpoint), ("region", "us-east-1"), ("access_key_id", "test"), ("secret_access_key", "test")];
-    options.settings.extend(settings.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    options.settings.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     options
+}
+
+fn s3_options(endpoint: &str) -> StoreOptions {
+    let credentials = [("access_key_id", "test"), ("secret_access_key", "test")];
+    options(&[[("endpoint", endpoint), ("region", "us-east-1")], credentials].concat())
 }
 
 #[test]
@@ -41,6 +44,19 @@ fn moto_conforms_and_a_repository_lives_there() {
     moto.create_bucket("backups");
     run(async {
         let store = |prefix: &str| Store::at(&format!("s3://backups/{prefix}"), &s3_options(&moto.endpoint()));
+        conforms(&store("a").expect("opens"), &store("a-neighbour").expect("opens")).await;
+        lives(store("db/app").expect("opens")).await;
+    });
+}
+
+#[test]
+fn azurite_conforms_and_a_repository_lives_there() {
+    let azurite = Azurite::start();
+    azurite.create_container("backups");
+    run(async {
+        let endpoint = azurite.endpoint();
+        let settings = [("endpoint", &*endpoint), ("account_name", Azurite::ACCOUNT), ("account_key", Azurite::KEY)];
+        let store = |prefix: &str| Store::at(&format!("az://backups/{prefix}"), &options(&settings));
         conforms(&store("a").expect("opens"), &store("a-neighbour").expect("opens")).await;
         lives(store("db/app").expect("opens")).await;
     });

@@ -1,10 +1,10 @@
 //! What several tests share: seeded randomness, dumps to back up, stores that watch and fail.
 
 pub mod dumps;
-pub mod moto;
 pub mod postgres;
 pub mod random;
 pub mod rows;
+pub mod servers;
 pub mod simulated;
 pub mod watched;
 
