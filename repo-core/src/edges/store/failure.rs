@@ -186,4 +186,29 @@ mod tests {
         assert_eq!(bare.to_string(), "the store answered 503 Service Unavailable");
         assert_eq!(Reply::parse("No such file or directory"), None);
     }
+
+    #[test]
+    fn every_usual_refusal_says_what_to_do() {
+        for (status, code, action, part) in [
+            ("404 Not Found", "NoSuchBucket", "cannot list", "no such bucket"),
+            ("404 Not Found", "ContainerNotFound", "cannot list", "no such bucket"),
+            ("403 Forbidden", "SignatureDoesNotMatch", "cannot read", "credentials are wrong"),
+            ("403 Forbidden", "RequestTimeTooSkewed", "cannot read", "clock is wrong"),
+            ("400 Bad Request", "ExpiredToken", "cannot write", "have expired"),
+            ("400 Bad Request", "AuthorizationHeaderMalformed", "cannot read", "AWS_REGION"),
+            ("301 Moved Permanently", "PermanentRedirect", "cannot read", "AWS_REGION"),
+            ("403 Forbidden", "AccessDenied", "cannot write", "do not allow it"),
+            ("403 Forbidden", "AccessDenied", "cannot delete", "may not delete"),
+            ("403 Forbidden", "AuthorizationPermissionMismatch", "cannot delete", "may not delete"),
+            ("401 Unauthorized", "", "cannot read", "missing or wrong"),
+            ("503 Service Unavailable", "SlowDown", "cannot write", "fewer requests"),
+            ("429 Too Many Requests", "", "cannot write", "run it again later"),
+            ("500 Internal Server Error", "InternalError", "cannot write", "not sent twice"),
+        ] {
+            let body = if code.is_empty() { String::new() } else { format!("<Error><Code>{code}</Code></Error>") };
+            let text = format!("Server returned non-2xx status code: {status}: {body}");
+            let hint = Reply::parse(&text).and_then(|reply| reply.hint(action)).unwrap_or_default();
+            assert!(hint.contains(part), "{status} {code}: {hint}");
+        }
+    }
 }

@@ -339,6 +339,7 @@ impl Store {
                         Ok(Some(there)) if there == bytes => return Ok(Created::Yes),
                         // Two requests met, and the store refused both.
                         Ok(None) if attempt < RETRIES_MAX => self.pause(attempt).await,
+                        Err(error) if !error.is_damage() => return Err(error),
                         _ => return Ok(Created::Taken),
                     }
                 }
