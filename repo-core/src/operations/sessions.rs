@@ -33,7 +33,6 @@ pub struct SessionInfo {
 pub async fn list_sessions(repository: &Repository, dead_after: Duration) -> Result<Vec<SessionInfo>> {
     let listed = repository.store.list(SESSIONS).await?;
     let decisions = Decisions::list(repository).await?;
-    let dead_after_ms = u64::try_from(dead_after.as_millis()).unwrap_or(u64::MAX);
     let mut sessions = Vec::new();
     for object in listed {
         let Some(id) = names::parse(SESSIONS, &object.name) else { continue };
@@ -43,7 +42,7 @@ pub async fn list_sessions(repository: &Repository, dead_after: Duration) -> Res
             record: session::read(repository, id).await?,
             modified_ms: object.modified_ms,
             is_decided,
-            looks_dead: !is_decided && now_ms().abs_diff(object.modified_ms) > dead_after_ms,
+            looks_dead: !is_decided && session::looks_dead(object.modified_ms, now_ms(), dead_after),
         });
     }
     sessions.sort_by_key(|session| (session.modified_ms, session.id));

@@ -14,7 +14,7 @@ use crate::format::record::{self, Record};
 use crate::format::session::SessionRecord;
 use crate::words::error::{Error, Result};
 use crate::words::id::SessionId;
-use crate::words::limits::SESSION_REFRESH_SECS;
+use crate::words::limits::{CLOCK_AHEAD_SECS_MAX, SESSION_REFRESH_SECS};
 use bytes::Bytes;
 use futures::future::{self, Either};
 use std::sync::Arc;
@@ -251,6 +251,15 @@ pub struct Mark {
     pub modified_ms: i64,
 }
 
+/// Returns whether nobody has rewritten a mark for so long. Whoever lives rewrites it, so one that is far ahead of the clock is
+/// as dead: the clock was set back since. A little ahead is whoever came after the time that is compared with.
+pub fn looks_dead(modified_ms: i64, now_ms: i64, dead_after: Duration) -> bool {
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let ahead_max = dead_after.max(Duration::from_secs(CLOCK_AHEAD_SECS_MAX));
+    let age_ms = now_ms.saturating_sub(modified_ms);
+    age_ms > ms(dead_after) || age_ms < -ms(ahead_max)
+}
+
 /// Lists the marks, and then which of them are not decided.
 ///
 /// # Errors
@@ -324,5 +333,31 @@ pub async fn fence(
     match repository.store.create(&name, repository.seal(&name, &fence)?).await? {
         Created::Yes => Ok(true),
         Created::Taken => Ok(matches!(snapshots::read(repository, prefix, fenced).await?, Some(Decision::Fence(_)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_silent_looks_dead_and_who_came_later_does_not() {
+        let (now_ms, hour) = (1_700_000_000_000, Duration::from_secs(3600));
+        for (ahead_secs, after_an_hour, at_once) in [
+            (0, false, false),
+            (-1, false, true),
+            (-3_600, false, true),
+            (-3_601, true, true),
+            // Whoever began, or rewrote its mark, after the prune that asks.
+            (90, false, false),
+            (3_601, true, true),
+            (i64::MIN / 1000, true, true),
+            (i64::MAX / 2000, true, true),
+        ] {
+            let modified_ms = ahead_secs.saturating_mul(1000).saturating_add(now_ms);
+            assert_eq!(looks_dead(modified_ms, now_ms, hour), after_an_hour, "{ahead_secs} s");
+            assert_eq!(looks_dead(modified_ms, now_ms, Duration::ZERO), at_once, "{ahead_secs} s");
+            assert!(!looks_dead(now_ms - 1000, now_ms, Duration::MAX));
+        }
     }
 }

@@ -154,7 +154,7 @@ pub const SESSION_DEAD_AFTER_SECS: u64 = 3 * 3600;
 /// in seconds.
 pub const STAGED_AGE_SECS_MIN: u64 = 24 * 3600;
 /// A snapshot whose time is further ahead of the clock than this, in seconds, is in the future: retention keeps it, and lets
-/// it take no other's place. What is less are clocks that differ a little.
+/// it take no other's place. What is less are clocks that differ a little. So with sessions' marks.
 pub const CLOCK_AHEAD_SECS_MAX: u64 = 300;
 /// A backup whose size is below this share of the previous one of its source, in per cent, is suspicious.
 pub const SHRUNK_PERCENT: u64 = 50;

@@ -386,10 +386,11 @@ impl PruneGround for Pruner<'_> {
         // none, and only shows what it finds.
         let mine = undecided.iter().find(|mark| mark.id == self.me).map(|mark| mark.modified_ms);
         let now_ms = mine.unwrap_or_else(now_ms);
-        let dead_after_ms = u64::try_from(self.options.dead_after.as_millis()).unwrap_or(u64::MAX);
-        // Whoever lives rewrites its mark. One from the future is as old as one from the past: a clock was set back.
-        let other =
-            |mark: session::Mark| Other { id: mark.id, looks_dead: now_ms.abs_diff(mark.modified_ms) > dead_after_ms };
+        let dead_after = self.options.dead_after;
+        let other = |mark: session::Mark| {
+            let looks_dead = session::looks_dead(mark.modified_ms, now_ms, dead_after);
+            Other { id: mark.id, looks_dead }
+        };
         Ok(undecided.into_iter().filter(|mark| mark.id != self.me).map(other).collect())
     }
 
