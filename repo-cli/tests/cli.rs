@@ -355,6 +355,15 @@ fn an_existing_file_is_replaced_only_by_force() {
 }
 
 #[test]
+fn a_store_that_was_probed_is_said_to_keep_its_promises() {
+    let place = Place::new();
+    let said =
+        |place: &Place, args: &[&str]| place.run(args).expect_exit(0).out.contains("what commits and prunes rest on");
+    assert!(said(&place, &["check", "--store"]));
+    assert!(!said(&place, &["check"]));
+}
+
+#[test]
 fn damage_is_found_named_and_exits_4() {
     let place = Place::new();
     place.back_up("app.dump", &noise(1, 300_000));

@@ -63,7 +63,11 @@ pub fn run(context: &Context, args: &CheckArgs) -> Outcome {
         if args.store {
             probe_store(&repository).await?;
         }
-        Ok(check(&repository, read_data, &context.started_meter(Work::Objects("check"))).await?)
+        let mut report = check(&repository, read_data, &context.started_meter(Work::Objects("check"))).await?;
+        if args.store {
+            report.notes.push("the store keeps what commits and prunes rest on".to_owned());
+        }
+        Ok(report)
     })?;
     let found = !report.findings.is_empty();
     if found {
