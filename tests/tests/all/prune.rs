@@ -9,7 +9,7 @@ use dedump_core::{
     DeltaMode, ErrorKind, Filter, MaxUnused, PruneOptions, PruneOutcome, PruneReport, ReadData, Repository, Snapshot,
     SnapshotId, Store, check, forget, plan_prune, prune, reindex, stats,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Expected = BTreeMap<SnapshotId, Streams>;
 
@@ -28,7 +28,8 @@ async fn assert_sound(repository: &Repository, expected: &Expected) {
     let report = check(repository, ReadData::All, &()).await.expect("checks");
     assert_eq!(report.findings, []);
     let standing = snapshots(repository).await.expect("lists");
-    assert_eq!(standing.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>().len(), expected.len());
+    let ids: BTreeSet<_> = standing.iter().map(|snapshot| snapshot.id).collect();
+    assert!(ids.iter().eq(expected.keys()), "{ids:?}");
     for snapshot in standing {
         assert!(
             get_back(repository, &snapshot).await.expect("restores") == expected[&snapshot.id],

@@ -6,11 +6,14 @@
 mod cloud;
 mod failure;
 mod location;
+mod requests;
 
 pub use cloud::StoreOptions;
+pub use requests::Requests;
 
 use self::failure::{failed, io_hint, may_pass};
 use self::location::Location;
+use self::requests::Counters;
 use crate::edges::staged;
 use crate::edges::system::random;
 use crate::words::error::{Error, Result};
@@ -23,7 +26,6 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,50 +41,9 @@ pub struct Store {
     left_behind: Arc<Mutex<Vec<String>>>,
 }
 
-/// Requests that were made to a store; retries of the client's own are not seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Requests {
-    /// Listings, a page of 1,000 names each.
-    pub lists_n: u64,
-    /// Reads of objects, whole or in part.
-    pub reads_n: u64,
-    /// Writes.
-    pub writes_n: u64,
-    /// Deletions.
-    pub deletes_n: u64,
-}
-
-impl Requests {
-    /// Returns how many there were of all kinds.
-    pub fn total(&self) -> u64 {
-        self.lists_n + self.reads_n + self.writes_n + self.deletes_n
-    }
-
-    /// Returns those that were made since `before`.
-    pub fn since(&self, before: &Requests) -> Requests {
-        Requests {
-            lists_n: self.lists_n - before.lists_n,
-            reads_n: self.reads_n - before.reads_n,
-            writes_n: self.writes_n - before.writes_n,
-            deletes_n: self.deletes_n - before.deletes_n,
-        }
-    }
-}
-
 /// Attempts after the first at what the client does not try again by itself; the pauses between them grow fourfold.
 const RETRIES_MAX: u32 = 3;
 const RETRY_PAUSE_MS: u64 = 400;
-
-/// Names that a store gives in one page of a listing.
-const LIST_PAGE: u64 = 1000;
-
-#[derive(Debug, Default)]
-struct Counters {
-    lists_n: AtomicU64,
-    reads_n: AtomicU64,
-    writes_n: AtomicU64,
-    deletes_n: AtomicU64,
-}
 
 /// An object and its length, as a listing gives them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +93,7 @@ impl Store {
         let mut listed = store.inner.list(None);
         let first = listed.try_next().await.map_err(|error| failed("cannot list", location, error))?;
         drop(listed);
-        store.requests.lists_n.fetch_add(1, Ordering::Relaxed);
+        store.requests.list(0);
         let taken = |why: &str| Error::AlreadyExists { location: store.location.clone(), why: why.to_owned() };
         match first {
             None => Ok(store),
@@ -265,14 +226,7 @@ impl Store {
 
     /// Returns the requests that were made through this store and its clones.
     pub fn requests(&self) -> Requests {
-        let Counters { lists_n, reads_n, writes_n, deletes_n } = &*self.requests;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Requests {
-            lists_n: count(lists_n),
-            reads_n: count(reads_n),
-            writes_n: count(writes_n),
-            deletes_n: count(deletes_n),
-        }
+        self.requests.so_far()
     }
 
     /// Returns how messages name this store.
@@ -285,7 +239,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`], also where its bytes end before they should; [`Error::Damaged`] if it is longer.
     pub async fn get(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>> {
-        self.requests.reads_n.fetch_add(1, Ordering::Relaxed);
+        self.requests.read();
         let result = match self.inner.get(&path(name)).await {
             Ok(result) => result,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
@@ -309,7 +263,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
-        self.requests.reads_n.fetch_add(1, Ordering::Relaxed);
+        self.requests.read();
         let bytes_n = range.end - range.start;
         let error = match self.inner.get_range(&path(name), range.clone()).await {
             Ok(bytes) if bytes.len() as u64 == bytes_n => return Ok(Some(bytes)),
@@ -377,7 +331,7 @@ impl Store {
     }
 
     async fn try_to_create(&self, name: &str, bytes: &Bytes) -> object_store::Result<()> {
-        self.requests.writes_n.fetch_add(1, Ordering::Relaxed);
+        self.requests.write();
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         self.inner.put_opts(&path(name), PutPayload::from_bytes(bytes.clone()), options).await.map(drop)
     }
@@ -401,7 +355,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub async fn overwrite(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.requests.writes_n.fetch_add(1, Ordering::Relaxed);
+        self.requests.write();
         self.inner
             .put(&path(name), PutPayload::from_bytes(bytes))
             .await
@@ -414,7 +368,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub async fn delete(&self, name: &str) -> Result<()> {
-        self.requests.deletes_n.fetch_add(1, Ordering::Relaxed);
+        self.requests.delete();
         match self.inner.delete(&path(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed("cannot delete", name, error)),
@@ -438,7 +392,7 @@ impl Store {
             .try_collect()
             .await
             .map_err(|error| failed("cannot list", prefix, error))?;
-        self.requests.lists_n.fetch_add(1 + listed.len() as u64 / LIST_PAGE, Ordering::Relaxed);
+        self.requests.list(listed.len());
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }
