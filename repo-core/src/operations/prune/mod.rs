@@ -120,6 +120,11 @@ async fn plan_once(repository: &Repository, options: &PruneOptions, progress: &d
 /// [`Error::Missing`], [`Error::Damaged`]: something that a snapshot needs is not there, or a snapshot does not open, so that
 /// nobody knows what it needs. [`Error::Conflict`]: another prune took this one for dead. Nothing was deleted then.
 /// [`Error::Store`]: the next prune goes on.
+///
+/// [`Error::Missing`]: crate::Error::Missing
+/// [`Error::Damaged`]: crate::Error::Damaged
+/// [`Error::Conflict`]: crate::Error::Conflict
+/// [`Error::Store`]: crate::Error::Store
 pub async fn prune(repository: &Repository, options: &PruneOptions, progress: &dyn Progress) -> Result<PruneReport> {
     let mut lookout = Lookout::begin(repository).await?;
     loop {
