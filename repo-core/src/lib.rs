@@ -61,6 +61,7 @@ pub use format::slot::{SlotKind, SlotLabel};
 pub use format::snapshot::{Quality, SnapshotRecord, StreamRecord, Totals};
 pub use operations::backup::{BackupOptions, BackupReport, DeltaMode, backup};
 pub use operations::check::{CheckReport, Finding, FindingKind, ReadData, check};
+pub use operations::copy::{CopyOptions, CopyPlan, CopyReport, copy, plan_copy};
 pub use operations::diff::{Change, DiffReport, StreamDiff, diff};
 pub use operations::find::{Filter, Listing, find, find_held, find_id, list};
 pub use operations::forget::{Forgotten, forget, forget_all};

@@ -6,10 +6,10 @@
 use super::header::ObjectType;
 use super::names::{FragmentName, PackKind};
 use super::record::Record;
-use crate::words::id::{PackId, SessionId};
+use crate::words::id::{PackId, SessionId, SnapshotId};
 use serde::{Deserialize, Serialize};
 
-/// Commits a reindex or a prune, and later a copy.
+/// Commits a reindex or a prune.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergeRecord {
     /// What ran: "reindex", "prune".
@@ -68,6 +68,8 @@ pub struct TombstoneRecord {
     pub taken_ms: i64,
     /// How many fragments the snapshot's session wrote.
     pub fragments_n: u32,
+    /// Of a copy: the snapshot that it was copied from, so that it is not copied again.
+    pub origin: Option<SnapshotId>,
 }
 
 impl Record for TombstoneRecord {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Who is at work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
-    /// What runs: "backup", "reindex".
+    /// What runs: "backup", "copy", "prune", "reindex".
     pub operation: String,
     /// The host that it runs on.
     pub host: String,

@@ -6,7 +6,7 @@ use crate::edges::progress::Progress;
 use crate::edges::source::{Engine, Sink, Verdict};
 use crate::edges::system::now_ms;
 use crate::format::names::SNAPSHOTS;
-use crate::format::snapshot::{Quality, SnapshotRecord, Totals};
+use crate::format::snapshot::{Quality, SnapshotRecord};
 use crate::state::adoption::adopt;
 use crate::state::fetch::Fetcher;
 use crate::state::loader;
@@ -100,25 +100,50 @@ pub async fn backup(
     progress: &dyn Progress,
 ) -> Result<BackupReport> {
     check_options(options)?;
+    let make = |started_ms, dumped| Ok(record(engine, options, started_ms, dumped));
+    run(repository, engine, ("backup", options), progress, make).await
+}
+
+/// What an engine dumped, stored and not committed.
+pub(super) struct Dumped {
+    pub verdict: Verdict,
+    pub outcome: Outcome,
+    pub parent: Option<Snapshot>,
+    problems: Vec<String>,
+}
+
+/// Dumps in a session of this operation, and commits what `make` makes of its beginning and of what was dumped.
+///
+/// # Errors
+/// As [`backup`]; those of `make`.
+pub(super) async fn run(
+    repository: &Repository,
+    engine: &dyn Engine,
+    (operation, options): (&str, &BackupOptions),
+    progress: &dyn Progress,
+    make: impl FnOnce(i64, Dumped) -> Result<SnapshotRecord>,
+) -> Result<BackupReport> {
     let params = options.chunker.unwrap_or(repository.config().chunker);
     let chunker = Arc::new(Chunker::new(params, &repository.keys.gear().0)?);
-    let mut session = Session::start(repository, "backup", &options.host, &options.source).await?;
+    let mut session = Session::start(repository, operation, &options.host, &options.source).await?;
     let id = session.id();
     let bytes_done = AtomicU64::new(0);
     let work = dump(repository, engine, options, progress, (id, chunker, &bytes_done));
-    let (verdict, outcome, parent, problems) = match session.refresh_while(&bytes_done, work).await {
-        Ok(done) => done,
+    let made = session.refresh_while(&bytes_done, work).await.and_then(|mut dumped| {
+        let problems = std::mem::take(&mut dumped.problems);
+        Ok((make(session.started_ms(), dumped)?, problems))
+    });
+    match made {
+        Ok((record, problems)) => {
+            session.commit(SNAPSHOTS, &record).await?;
+            Ok(BackupReport { snapshot: Snapshot { id, record }, problems })
+        }
         Err(error) => {
             session.end().await;
-            return Err(error);
+            Err(error)
         }
-    };
-    let record = record(engine, options, session.started_ms(), verdict, outcome, parent.as_ref());
-    session.commit(SNAPSHOTS, &record).await?;
-    Ok(BackupReport { snapshot: Snapshot { id, record }, problems })
+    }
 }
-
-type Dumped = (Verdict, Outcome, Option<Snapshot>, Vec<String>);
 
 async fn dump(
     repository: &Repository,
@@ -167,7 +192,7 @@ async fn dump(
     }
     problems.append(&mut outcome.problems);
     outcome.bytes_read_back = fetcher.reader().bytes_read();
-    Ok((verdict, outcome, parent, problems))
+    Ok(Dumped { verdict, outcome, parent, problems })
 }
 
 /// Where bases are read from; `None` if there are to be none.
@@ -195,17 +220,11 @@ fn parent<'a>(standing: &'a [Snapshot], options: &BackupOptions) -> Result<Optio
     Ok(same_source().find(|snapshot| snapshot.record.host == options.host).or_else(|| same_source().next()))
 }
 
-fn record(
-    engine: &dyn Engine,
-    options: &BackupOptions,
-    started_ms: i64,
-    verdict: Verdict,
-    outcome: Outcome,
-    parent: Option<&Snapshot>,
-) -> SnapshotRecord {
-    let bytes = outcome.streams.iter().map(|stream| stream.bytes).sum();
+fn record(engine: &dyn Engine, options: &BackupOptions, started_ms: i64, dumped: Dumped) -> SnapshotRecord {
+    let Dumped { verdict, outcome, parent, .. } = dumped;
+    let totals = outcome.totals();
     let mut suspicious = verdict.suspicious;
-    suspicious.extend(shrunk(bytes, parent, options.shrunk_percent));
+    suspicious.extend(shrunk(totals.bytes, parent.as_ref(), options.shrunk_percent));
     let quality = match (verdict.missing.is_empty(), suspicious.is_empty()) {
         (false, _) => Quality::Partial,
         (true, false) => Quality::Suspicious,
@@ -226,21 +245,7 @@ fn record(
         facts,
         parent: parent.map(|snapshot| snapshot.id),
         origin: None,
-        totals: Totals {
-            bytes,
-            chunks_n: outcome.streams.iter().map(|stream| stream.chunks_n).sum(),
-            chunks_new_n: outcome.chunks_new_n,
-            bytes_new: outcome.bytes_new,
-            nodes_new_n: outcome.nodes_new_n,
-            bytes_added: outcome.data.pack_bytes + outcome.meta.pack_bytes + outcome.fragment_bytes,
-            bytes_added_meta: outcome.meta.pack_bytes + outcome.fragment_bytes,
-            bytes_stored_whole: outcome.data.whole_bytes,
-            chunks_delta_n: outcome.data.delta_chunks_n,
-            bytes_delta: outcome.data.delta_plain_bytes,
-            bytes_stored_delta: outcome.data.delta_bytes,
-            bytes_read_back: outcome.bytes_read_back,
-            depths: outcome.data.depths,
-        },
+        totals,
         streams: outcome.streams,
         fragments_n: outcome.fragments_n,
     }

@@ -41,12 +41,14 @@ pub async fn forget(repository: &Repository, id: SnapshotId) -> Result<Forgotten
             source: record.source,
             taken_ms: record.started_ms,
             fragments_n: record.fragments_n,
+            origin: record.origin,
         },
         Some(Decision::Unreadable(_)) => TombstoneRecord {
             forgotten_ms: now_ms(),
             source: String::new(),
             taken_ms: 0,
             fragments_n: fragments_n(repository, id).await?,
+            origin: None,
         },
         None if repository.store.get(&name, RECORD_BYTES_MAX).await?.is_some() => {
             return look_for_holds(repository, id, now_ms()).await;

@@ -6,7 +6,7 @@
 //! they are read, from the manifest and the index alone. What is held is bounded: a blob that would be too much is read
 //! again later instead.
 
-use super::chains::{self, Blobs, Job, PackFailure, SealedJob};
+use super::chains::{self, Blobs, Job, NO_PACK, PackFailure, SealedJob};
 use super::fetch::{Fetcher, cut};
 use super::index::{BlobKey, Found};
 use crate::crafts::crypto::keys::Keys;
@@ -14,7 +14,6 @@ use crate::edges::cpu;
 use crate::format::node::LeafEntry;
 use crate::format::record::Sealer;
 use crate::words::error::{Error, Result};
-use crate::words::id::PackId;
 use crate::words::limits::{RESTORE_HELD_BYTES_MAX, RESTORE_WINDOW_BYTES, RESTORE_WINDOWS_PLANNED};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -260,9 +259,6 @@ fn cut_chunks(keys: &Keys, chunks: Vec<Wanted>, blobs: &Blobs) -> Result<Vec<Byt
     });
     pieces.into_iter().collect()
 }
-
-/// Stands for the pack of a failure that no pack is to blame for.
-const NO_PACK: PackId = PackId([0; 32]);
 
 /// Fetches chunks again, wherever they are found now, each pack that fails avoided from then on; ends with the failure
 /// when there is no other place.

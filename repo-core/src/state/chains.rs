@@ -10,7 +10,7 @@ use crate::crafts::buffers::Buffers;
 use crate::crafts::compress::{Decompressor, Encoding};
 use crate::edges::cpu;
 use crate::format::contents::{BaseEntry, BlobEntry};
-use crate::format::pack::{PackContents, PackOpener, TAIL_BYTES};
+use crate::format::pack::{PackContents, PackInfo, PackOpener, TAIL_BYTES};
 use crate::format::record::Sealer;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, PackId};
@@ -30,6 +30,9 @@ pub struct PackFailure {
     /// What went wrong.
     pub error: Error,
 }
+
+/// Stands for the pack of a failure that no pack is to blame for.
+pub const NO_PACK: PackId = PackId([0; 32]);
 
 /// The entries of one pack's deltas, by the blobs' numbers.
 type PackDeltas = HashMap<u32, BlobEntry>;
@@ -268,10 +271,10 @@ struct Read {
     jobs: Vec<Job>,
 }
 
-/// Returns what reading these blobs takes: requests, and bytes.
-pub fn cost(blobs: Vec<Found>) -> (u64, u64) {
+/// Returns the requests that reading these blobs takes: of which pack, and how many bytes.
+pub fn reads(blobs: Vec<Found>) -> Vec<(PackInfo, u64)> {
     let reads = coalesce(blobs.into_iter().map(|found| Job { found, prefix: Vec::new() }).collect());
-    (reads.len() as u64, reads.iter().map(|read| read.range.end - read.range.start).sum())
+    reads.iter().map(|read| (read.jobs[0].found.info, read.range.end - read.range.start)).collect()
 }
 
 /// Joins blobs that lie near one another, in the order of pack and offset.

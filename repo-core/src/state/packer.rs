@@ -14,6 +14,7 @@ use crate::format::contents::{BASE_ENTRY_BYTES, BlobEntry, ChunkEntry};
 use crate::format::names::{self, PackKind};
 use crate::format::pack::{self, EncodedBlob, PackContents, PackWriter};
 use crate::format::record::Sealer;
+use crate::format::snapshot::Totals;
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
     DATA_PACK_BYTES_TARGET, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, META_PACK_BYTES_TARGET, UPLOADS_MAX,
@@ -34,6 +35,20 @@ pub struct Run {
     pub chunks: Vec<ChunkEntry>,
     /// What it may be compressed against.
     pub bases: Option<Bases>,
+}
+
+/// What will be one blob.
+pub enum Piece {
+    /// Chunks that are compressed now.
+    Anew(Run),
+    /// A blob that was encoded before, in a pack with the same names for its chunks.
+    AsItIs(EncodedBlob),
+}
+
+impl From<Run> for Piece {
+    fn from(run: Run) -> Piece {
+        Piece::Anew(run)
+    }
 }
 
 /// Writes the packs of one kind for one session.
@@ -87,15 +102,26 @@ impl Stored {
     }
 }
 
+/// Adds to the totals of a run what its packs and fragments take.
+pub fn add_stored(totals: &mut Totals, data: &Stored, meta: &Stored, fragment_bytes: u64) {
+    totals.bytes_added += data.pack_bytes + meta.pack_bytes + fragment_bytes;
+    totals.bytes_added_meta += meta.pack_bytes + fragment_bytes;
+    totals.bytes_stored_whole += data.whole_bytes;
+    totals.chunks_delta_n += data.delta_chunks_n;
+    totals.bytes_delta += data.delta_plain_bytes;
+    totals.bytes_stored_delta += data.delta_bytes;
+    totals.depths.clone_from(&data.depths);
+}
+
 impl Packer<'_> {
     /// Compresses, seals, verifies and puts the batches that arrive, until their sender goes; sends what each pack holds
     /// to `stored` once it is in the store. Returns what that was.
     ///
     /// # Errors
     /// [`Error::Store`]; [`Error::System`]: memory that does not keep what is written into it, or none left.
-    pub async fn run(
+    pub async fn run<P: Into<Piece>>(
         self,
-        mut batches: mpsc::Receiver<Vec<Run>>,
+        mut batches: mpsc::Receiver<Vec<P>>,
         stored: mpsc::UnboundedSender<PackContents>,
     ) -> Result<Stored> {
         let mut uploads = Uploads { running: FuturesUnordered::new(), stored, sum: Stored::default() };
@@ -105,7 +131,8 @@ impl Packer<'_> {
             let at_end = batch.is_none();
             let repository = self.repository.clone();
             let job = PackJob { repository, kind: self.kind, level: self.level, open, at_end };
-            let packed = self.repository.cpu.run(move || job.run(batch.unwrap_or_default()));
+            let pieces = batch.unwrap_or_default().into_iter().map(P::into).collect();
+            let packed = self.repository.cpu.run(move || job.run(pieces));
             let (still_open, full) = uploads.drive(packed).await??;
             open = still_open;
             for pack in full {
@@ -194,17 +221,27 @@ struct PackJob {
 }
 
 impl PackJob {
-    fn run(mut self, batch: Vec<Run>) -> Result<(Option<Open>, Vec<Finished>)> {
+    fn run(mut self, pieces: Vec<Piece>) -> Result<(Option<Open>, Vec<Finished>)> {
         let (level, kind, keys) = (self.level, self.kind, &self.repository.keys);
-        let runs: Vec<&Run> = batch.iter().collect();
-        let encoded = cpu::map_with(runs, || Encoder::new(level), |encoder, run| encode(encoder, run, (kind, keys)));
+        let runs = pieces.iter().filter_map(|piece| match piece {
+            Piece::Anew(run) => Some(run),
+            Piece::AsItIs(_) => None,
+        });
+        let encode_one = |encoder: &mut _, run| encode(encoder, run, (kind, keys));
+        let mut encoded = cpu::map_with(runs.collect(), || Encoder::new(level), encode_one).into_iter();
         let target = match self.kind {
             PackKind::Data => DATA_PACK_BYTES_TARGET,
             PackKind::Meta => META_PACK_BYTES_TARGET,
         };
         let mut full = Vec::new();
-        for blob in encoded {
-            let (blob, digest) = blob?;
+        for piece in pieces {
+            let (blob, digest) = match piece {
+                Piece::Anew(_) => encoded.next().expect("one for each")?,
+                Piece::AsItIs(blob) => {
+                    let digest = blob.delta.as_ref().map(|_| *blake3::hash(&blob.encoded).as_bytes());
+                    (blob, digest)
+                }
+            };
             if let Some(pack) =
                 self.open.take_if(|pack| !pack.writer.is_empty() && pack.writer.bytes_with(blob.encoded.len()) > target)
             {
@@ -369,7 +406,7 @@ mod tests {
         let job = |run| {
             let open = None;
             let job = PackJob { repository: repository.clone(), kind: PackKind::Data, level: 3, open, at_end: true };
-            let (_, mut full) = job.run(vec![run]).expect("packs");
+            let (_, mut full) = job.run(vec![Piece::Anew(run)]).expect("packs");
             full.remove(0)
         };
         let whole = |chunk| Run { plain: plain.clone(), chunks: vec![chunk], bases: None };

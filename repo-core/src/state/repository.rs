@@ -97,6 +97,9 @@ pub struct CreateOptions {
     pub host: String,
     /// Threads for processor work; 0 stands for one a core.
     pub threads_n: usize,
+    /// A repository that is to name and cut chunks in the same way, so that blobs can be copied as they are; its chunker is
+    /// taken, too. Nothing else is shared: neither opens what the other sealed.
+    pub like: Option<Repository>,
 }
 
 /// How a repository is opened.
@@ -135,9 +138,12 @@ impl Repository {
             return Err(already_exists(&store));
         }
         probe(&store).await?;
-        let config =
-            ConfigRecord { created_ms: now_ms(), program: PROGRAM.to_owned(), chunker: options.chunker.checked()? };
-        let secrets = Secrets { naming: Secret(random()?), epochs: BTreeMap::from([(1, Secret(random()?))]) };
+        let (chunker, naming) = match &options.like {
+            Some(like) => (like.config.chunker, like.keys.secrets().naming.clone()),
+            None => (options.chunker, Secret(random()?)),
+        };
+        let config = ConfigRecord { created_ms: now_ms(), program: PROGRAM.to_owned(), chunker: chunker.checked()? };
+        let secrets = Secrets { naming, epochs: BTreeMap::from([(1, Secret(random()?))]) };
         let keys = Keys::derive(secrets).expect("there is an epoch");
         let id = RepositoryId(random()?);
         let config_bytes = record::seal(Sealer { repository: id, keys: &keys }, names::CONFIG, random()?, &config)?;

@@ -104,10 +104,25 @@ impl Session {
                 let _ = self.refresh(bytes_done.load(Ordering::Relaxed)).await;
             }
         };
-        match future::select(std::pin::pin!(work), std::pin::pin!(refresh)).await {
-            Either::Left((output, _)) => output,
-            Either::Right((never, _)) => never,
-        }
+        first_of(work, refresh).await
+    }
+
+    /// As [`Session::refresh_while`], for several sessions at once.
+    pub async fn refresh_all_while<T>(
+        sessions: &mut [Session],
+        bytes_done: &AtomicU64,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let refresh = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(SESSION_REFRESH_SECS)).await;
+                for session in &mut *sessions {
+                    // As above.
+                    let _ = session.refresh(bytes_done.load(Ordering::Relaxed)).await;
+                }
+            }
+        };
+        first_of(work, refresh).await
     }
 
     /// Decides the session: creates its decision under `prefix`, and takes the mark away.
@@ -134,6 +149,13 @@ impl Session {
         // away.
         let _ = self.repository.store.delete(&names::of_session(SESSIONS, self.id)).await;
         self.has_mark = false;
+    }
+}
+
+/// Waits for the work; the other never ends.
+async fn first_of<T>(work: impl Future<Output = T>, endless: impl Future<Output = T>) -> T {
+    match future::select(std::pin::pin!(work), std::pin::pin!(endless)).await {
+        Either::Left((output, _)) | Either::Right((output, _)) => output,
     }
 }
 
@@ -304,9 +326,10 @@ pub async fn read(repository: &Repository, id: SessionId) -> Result<Option<Sessi
 /// [`Error::Store`].
 pub async fn fence_any(repository: &Repository, fenced: SessionId, by: SessionId, reason: &str) -> Result<()> {
     let prefixes: &[&str] = match read(repository, fenced).await? {
-        Some(mark) if mark.operation == "backup" => &[SNAPSHOTS],
-        Some(_) => &[MERGES],
-        None => &[SNAPSHOTS, MERGES],
+        Some(mark) if ["backup", "copy"].contains(&mark.operation.as_str()) => &[SNAPSHOTS],
+        Some(mark) if ["prune", "reindex"].contains(&mark.operation.as_str()) => &[MERGES],
+        // Also of what only a newer version does.
+        _ => &[SNAPSHOTS, MERGES],
     };
     for prefix in prefixes {
         // One that has committed there can't commit elsewhere: a fence would only say the opposite of its decision.

@@ -145,6 +145,8 @@ pub const ARGON2_LANES_MAX: u32 = 64;
 /// Key epochs of a repository, at most.
 pub const EPOCHS_MAX: usize = 1024;
 
+/// Snapshots that a copy announces at once, at most: they share what it loads of both repositories.
+pub const COPY_SESSIONS_MAX: usize = 16;
 /// A session rewrites its mark this often, in seconds, so that others see it alive.
 pub const SESSION_REFRESH_SECS: u64 = 60;
 /// A session whose mark was not rewritten for so long, in seconds, looks dead, unless the caller says otherwise. To fence one

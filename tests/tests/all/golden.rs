@@ -148,6 +148,7 @@ fn decision_bytes() {
         source: "app".to_owned(),
         taken_ms: 1_767_139_200_000,
         fragments_n: 2,
+        origin: Some(SessionId([0x13; 16])),
     };
     golden_record("tombstone.bin", &format!("forgotten/{SESSION_HEX}"), &tombstone);
 }

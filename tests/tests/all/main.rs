@@ -6,6 +6,7 @@ mod allocation;
 mod backup;
 mod calls;
 mod commands;
+mod copy;
 mod crash;
 mod damage;
 mod delta;

@@ -117,6 +117,11 @@ impl Keys {
         })
     }
 
+    /// Returns whether chunks and nodes have the same names by these keys and by others.
+    pub fn names_alike(&self, other: &Keys) -> bool {
+        self.secrets.naming == other.secrets.naming
+    }
+
     /// Names a chunk by its plaintext.
     pub fn chunk_id(&self, plain: &[u8]) -> ChunkId {
         ChunkId(*blake3::keyed_hash(&self.chunk_id.0, plain).as_bytes())

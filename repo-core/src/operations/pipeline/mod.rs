@@ -20,11 +20,11 @@ use crate::edges::progress::{Event, Progress};
 use crate::edges::source::{Piece, Window};
 use crate::format::names::PackKind;
 use crate::format::pack::PackContents;
-use crate::format::snapshot::StreamRecord;
+use crate::format::snapshot::{StreamRecord, Totals};
 use crate::state::bases::{self, BaseReader};
 use crate::state::fetch::Fetcher;
 use crate::state::fragments::Fragments;
-use crate::state::packer::{Packer, Run, Stored};
+use crate::state::packer::{self, Packer, Run, Stored};
 use crate::state::repository::Repository;
 use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
@@ -69,6 +69,23 @@ pub(super) struct Outcome {
     pub bytes_read_back: u64,
     /// What went wrong and cost no more than room.
     pub problems: Vec<String>,
+}
+
+impl Outcome {
+    /// Returns what the dump has and what it cost.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            bytes: self.streams.iter().map(|stream| stream.bytes).sum(),
+            chunks_n: self.streams.iter().map(|stream| stream.chunks_n).sum(),
+            chunks_new_n: self.chunks_new_n,
+            bytes_new: self.bytes_new,
+            nodes_new_n: self.nodes_new_n,
+            bytes_read_back: self.bytes_read_back,
+            ..Totals::default()
+        };
+        packer::add_stored(&mut totals, &self.data, &self.meta, self.fragment_bytes);
+        totals
+    }
 }
 
 /// Runs all stages until the sink is gone.

@@ -4,7 +4,6 @@
 //! repository is in `pruner`: the walk over manifests (`mark`), the choice of packs (`plan`), the copy of what is needed of them
 //! (`rescue`).
 
-mod mark;
 mod plan;
 mod pruner;
 mod rescue;

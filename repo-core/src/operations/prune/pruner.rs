@@ -1,6 +1,6 @@
 //! The steps that a prune takes in a real repository, and what is noted on the way for its report.
 
-use super::{PruneOptions, PruneOutcome, PrunePlan, PruneReport, mark, plan, rescue};
+use super::{PruneOptions, PruneOutcome, PrunePlan, PruneReport, plan, rescue};
 use crate::edges::progress::{Event, Progress};
 use crate::edges::store::{Created, Requests};
 use crate::edges::system::{now_ms, random};
@@ -12,8 +12,10 @@ use crate::state::census::{Census, Needed, Survey};
 use crate::state::ground::{Ground, Merged, Notice, Other, PruneGround};
 use crate::state::index::{ChunkNumber, PacksListed};
 use crate::state::loader::Standings;
+use crate::state::mark;
 use crate::state::protocol::Outcome;
 use crate::state::reader::{PackReader, ReadFrom};
+use crate::state::repack::{self, RepackError};
 use crate::state::repository::Repository;
 use crate::state::session;
 use crate::state::snapshots::{self, Snapshot};
@@ -24,6 +26,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// How long to wait before looking at sessions again.
 const WAIT: Duration = Duration::from_secs(2);
@@ -123,9 +126,9 @@ impl<'a> Pruner<'a> {
     }
 
     /// What is to be rescued once the chosen packs are condemned too, laid out and grouped.
-    async fn windows(&self, survey: &Survey<Vec<Snapshot>>, chunks: &[ChunkNumber]) -> Result<Vec<rescue::Window>> {
+    async fn windows(&self, survey: &Survey<Vec<Snapshot>>, chunks: &[ChunkNumber]) -> Result<Vec<repack::Window>> {
         let units = rescue::lay_out(&self.reader, &survey.census, &survey.snapshots, chunks).await?;
-        Ok(rescue::windows(&survey.census, units))
+        Ok(repack::windows(&survey.census, units))
     }
 }
 
@@ -203,7 +206,9 @@ impl PruneGround for Pruner<'_> {
         let before = self.repository.store.requests();
         let windows = self.windows(survey, &chunks).await?;
         let order_reads_n = self.repository.store.requests().since(&before).reads_n;
-        let (reads_n, read_bytes) = rescue::cost(&survey.census, &windows);
+        let costs = repack::cost(&survey.census, &windows);
+        let reads_n: u64 = costs.values().map(|cost| cost.requests_n).sum();
+        let read_bytes = costs.values().map(|cost| cost.bytes).sum();
         let affected: BTreeSet<FragmentName> =
             condemned.iter().filter_map(|id| survey.census.loaded.fragments_of.get(id)).flatten().copied().collect();
         let writes_n = |kind: PackKind, target: usize| {
@@ -285,7 +290,16 @@ impl PruneGround for Pruner<'_> {
 
     async fn rescue(&self, survey: &Survey<Vec<Snapshot>>, chunks: &[ChunkNumber]) -> Result<Vec<PackContents>> {
         let windows = self.windows(survey, chunks).await?;
-        rescue::perform(&self.reader, &survey.census, windows, self.options.compression_level, self.progress).await
+        let (sender, mut stored) = mpsc::unbounded_channel();
+        let from = (&self.reader, &survey.census);
+        let level = self.options.compression_level;
+        let done = repack::perform(from, self.repository, windows, level, self.progress, sender).await;
+        done.map_err(RepackError::into_error)?;
+        let mut contents = Vec::new();
+        while let Some(pack) = stored.recv().await {
+            contents.push(pack);
+        }
+        Ok(contents)
     }
 
     async fn put_fragment(&self, number: u32, packs: Vec<PackContents>) -> Result<()> {

@@ -1,14 +1,14 @@
 //! Walks manifests, many nodes at a time, and opens no node twice.
 
+use super::census::Needed;
+use super::chains::{self, Blobs, Job};
+use super::fetch::cut;
+use super::index::{ChunkNumber, Index};
+use super::reader::PackReader;
 use crate::crafts::crypto::keys::Keys;
 use crate::format::node::{ChildEntry, LeafEntry, Node};
 use crate::format::record::Sealer;
 use crate::format::snapshot::StreamRecord;
-use crate::state::census::Needed;
-use crate::state::chains::{self, Blobs, Job};
-use crate::state::fetch::cut;
-use crate::state::index::{ChunkNumber, Index};
-use crate::state::reader::PackReader;
 use crate::words::error::{Error, Result};
 use crate::words::id::ChunkId;
 use crate::words::limits::RESTORE_WINDOW_BYTES;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// [`Error::Missing`], [`Error::Damaged`]: a node or chunk that is needed. [`Error::Store`].
-pub(super) async fn mark(
+pub async fn mark(
     reader: &PackReader,
     index: &Index,
     streams: impl Iterator<Item = &StreamRecord>,
@@ -58,7 +58,7 @@ pub(super) async fn mark(
 ///
 /// # Errors
 /// As [`mark`].
-pub(super) async fn leaves(
+pub async fn leaves(
     reader: &PackReader,
     index: &Index,
     stream: &StreamRecord,
@@ -88,10 +88,10 @@ fn root(stream: &StreamRecord) -> (ChildEntry, u8) {
 }
 
 /// Finds what a snapshot needs.
-pub(super) fn find(index: &Index, id: &ChunkId, what: &str) -> Result<ChunkNumber> {
+pub fn find(index: &Index, id: &ChunkId, what: &str) -> Result<ChunkNumber> {
     index.number_of(id).ok_or_else(|| Error::Missing {
         object: format!("{what} {}", id.short()),
-        why: "a snapshot needs it; nothing was deleted; `dedump check` names the snapshot".to_owned(),
+        why: "a snapshot needs it; nothing was changed; `dedump check` names the snapshot".to_owned(),
     })
 }
 
@@ -133,7 +133,7 @@ async fn read(reader: &PackReader, index: &Index, nodes: Vec<(ChildEntry, u8)>) 
         let mut blobs = Blobs::default();
         chains::decode_jobs(Sealer { repository: id, keys: &keys }, sealed, &mut blobs)
             .map_err(|failure| failure.error)?;
-        let decode = |(child, level, found): (ChildEntry, u8, crate::state::index::Found)| {
+        let decode = |(child, level, found): (ChildEntry, u8, super::index::Found)| {
             let bytes = blobs.get(&found.blob_key()).and_then(|blob| cut(blob, &found.location));
             decode(&keys, &child, level, bytes.as_deref().unwrap_or_default()).map(|node| (node, level))
         };
