@@ -1,8 +1,8 @@
 //! What the command line may say. Each command's own flags stand in its file.
 
 use crate::commands::{
-    backup, check, completions, demo, diff, forget, hold, init, key, man, prune, reindex, restore, sessions, show,
-    snapshots, stats,
+    backup, check, completions, copy, demo, diff, forget, hold, init, key, man, prune, reindex, restore, sessions,
+    show, snapshots, stats,
 };
 use crate::secret::SecretFlags;
 use crate::{exit, time};
@@ -122,6 +122,7 @@ pub enum Command {
     Snapshots(snapshots::SnapshotsArgs),
     Show(show::ShowArgs),
     Restore(restore::RestoreArgs),
+    Copy(copy::CopyArgs),
     Diff(diff::DiffArgs),
     Forget(Box<forget::ForgetArgs>),
     Hold(hold::HoldArgs),

@@ -95,10 +95,8 @@ impl Context {
         stands: &str,
         work: impl AsyncFnOnce(Repository) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let options = OpenOptions { threads_n: self.threads_n() };
-        let Opening { store, credential } = opening;
-        let all = async { work(Repository::open(store.clone(), &credential, options).await?).await };
-        runtime::run(all, Some(store.clone()), stands)
+        let all = async { work(opening.open(self).await?).await };
+        runtime::run(all, Some(opening.store.clone()), stands)
     }
 
     /// Prints the result: JSON if that is asked for, else text.
@@ -130,6 +128,22 @@ impl Context {
 pub struct Opening {
     store: Store,
     credential: Credential,
+}
+
+impl Opening {
+    /// Returns the secret.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// As [`Repository::open`].
+    pub async fn open(&self, context: &Context) -> Result<Repository, Failure> {
+        let options = OpenOptions { threads_n: context.threads_n() };
+        Ok(Repository::open(self.store.clone(), &self.credential, options).await?)
+    }
 }
 
 /// Returns who runs this: `user@host`.

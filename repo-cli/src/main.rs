@@ -7,6 +7,7 @@ mod demo;
 mod exit;
 mod human;
 mod json;
+mod other;
 mod output;
 mod progress;
 mod runtime;

@@ -18,6 +18,8 @@ pub enum Work {
     Backup,
     /// A restore of so many bytes.
     Restore(u64),
+    /// A copy of planned snapshots.
+    Copy,
     /// A run over planned objects: what is done with them.
     Objects(&'static str),
 }
@@ -34,6 +36,7 @@ struct Counts {
     bytes: AtomicU64,
     looked: AtomicU64,
     new: AtomicU64,
+    sent: AtomicU64,
     objects: AtomicU64,
     objects_planned: AtomicU64,
     bytes_planned: AtomicU64,
@@ -116,6 +119,7 @@ impl Progress for Meter {
         };
         match event {
             Event::Read { bytes } | Event::Restored { bytes } => add(&counts.bytes, bytes),
+            Event::Stored { bytes } => add(&counts.sent, bytes),
             Event::Looked { bytes, bytes_new } => {
                 add(&counts.looked, bytes);
                 add(&counts.new, bytes_new);
@@ -146,6 +150,10 @@ impl Counts {
                 bar.set_message(self.share_new());
             }
             Work::Restore(_) => bar.set_position(Self::get(&self.bytes)),
+            Work::Copy => {
+                bar.set_position(Self::get(&self.sent));
+                bar.set_message(self.copies());
+            }
             Work::Objects(_) => {
                 bar.set_length(Self::get(&self.objects_planned));
                 bar.set_position(Self::get(&self.objects));
@@ -161,11 +169,20 @@ impl Counts {
             Work::Restore(total) => {
                 format!("restore: {size} of {} ({}), {rate}", human::bytes(total), human::percent(bytes, total))
             }
+            Work::Copy => {
+                let sent = Self::get(&self.sent);
+                format!("copy: {}, {} sent, {}", self.copies(), human::bytes(sent), human::rate(sent, elapsed))
+            }
             Work::Objects(what) => {
                 let (done, planned) = (Self::get(&self.objects), Self::get(&self.objects_planned));
                 format!("{what}: {} of {}", human::count(done), human::count(planned))
             }
         }
+    }
+
+    fn copies(&self) -> String {
+        let (done, planned) = (Self::get(&self.objects), Self::get(&self.objects_planned));
+        format!("{} of {} snapshots", human::count(done), human::count(planned))
     }
 
     /// How well it deduplicates so far.
@@ -186,6 +203,10 @@ fn bar(work: Work) -> ProgressBar {
         Work::Restore(bytes) => (
             ProgressBar::new(bytes),
             "{wide_bar} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}",
+        ),
+        Work::Copy => (
+            ProgressBar::no_length(),
+            "{spinner} {elapsed_precise}  {msg}  {binary_bytes} sent  {binary_bytes_per_sec}",
         ),
         Work::Objects(_) => (ProgressBar::new(0), "{prefix} {wide_bar} {pos} of {len}  ETA {eta}"),
     };

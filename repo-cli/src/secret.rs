@@ -26,6 +26,47 @@ pub enum SecretSource {
     PasswordVariable(&'static str),
 }
 
+/// The variables that say where the secret of a repository is, and the flags that do.
+#[derive(Debug)]
+pub struct Variables {
+    password: &'static str,
+    password_file: &'static str,
+    password_command: &'static str,
+    key_file: &'static str,
+    /// The flags, the most usual first.
+    pub flags: [&'static str; 3],
+}
+
+/// Those of the repository that a command works on.
+const OWN: Variables = Variables {
+    password: "DEDUMP_PASSWORD",
+    password_file: "DEDUMP_PASSWORD_FILE",
+    password_command: "DEDUMP_PASSWORD_COMMAND",
+    key_file: "DEDUMP_KEY_FILE",
+    flags: ["--password-file", "--password-command", "--key-file"],
+};
+
+/// Those of the repository that copies go to.
+pub const TO: Variables = Variables {
+    password: "DEDUMP_TO_PASSWORD",
+    password_file: "DEDUMP_TO_PASSWORD_FILE",
+    password_command: "DEDUMP_TO_PASSWORD_COMMAND",
+    key_file: "DEDUMP_TO_KEY_FILE",
+    flags: ["--to-password-file", "--to-password-command", "--to-key-file"],
+};
+
+/// Those of the repository that a new one is to be like.
+pub const LIKE: Variables = Variables {
+    password: "DEDUMP_LIKE_PASSWORD",
+    password_file: "DEDUMP_LIKE_PASSWORD_FILE",
+    password_command: "DEDUMP_LIKE_PASSWORD_COMMAND",
+    key_file: "DEDUMP_LIKE_KEY_FILE",
+    flags: ["--like-password-file", "--like-password-command", "--like-key-file"],
+};
+
+/// What a dump command must not inherit.
+pub const PASSWORD_VARIABLES: [&str; 3] = [OWN.password, TO.password, LIKE.password];
+
 /// What the flags say; at most one is given, which clap sees to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretFlags {
@@ -51,6 +92,7 @@ impl SecretFlags {
 /// The environment names two.
 pub fn choose(
     flags: SecretFlags,
+    variables: &'static Variables,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<SecretSource>, Failure> {
     if let Some(source) = flags.source() {
@@ -58,11 +100,12 @@ pub fn choose(
     }
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let command = |words: OsString| SecretSource::PasswordCommand(words.to_string_lossy().into_owned());
+    let &Variables { password, password_file, password_command, key_file, .. } = variables;
     let named = [
-        ("DEDUMP_PASSWORD", set("DEDUMP_PASSWORD").map(|_| SecretSource::PasswordVariable("DEDUMP_PASSWORD"))),
-        ("DEDUMP_PASSWORD_FILE", set("DEDUMP_PASSWORD_FILE").map(|path| SecretSource::PasswordFile(path.into()))),
-        ("DEDUMP_PASSWORD_COMMAND", set("DEDUMP_PASSWORD_COMMAND").map(command)),
-        ("DEDUMP_KEY_FILE", set("DEDUMP_KEY_FILE").map(|path| SecretSource::KeyFile(path.into()))),
+        (password, set(password).map(|_| SecretSource::PasswordVariable(password))),
+        (password_file, set(password_file).map(|path| SecretSource::PasswordFile(path.into()))),
+        (password_command, set(password_command).map(command)),
+        (key_file, set(key_file).map(|path| SecretSource::KeyFile(path.into()))),
     ];
     let mut found = named.into_iter().filter_map(|(name, source)| source.map(|source| (name, source)));
     match (found.next(), found.next()) {
@@ -112,7 +155,15 @@ const HOW_NEW: &str = "no new secret was given and there is no terminal to ask o
                        --new-password-command or --new-key-file";
 
 fn from_environment(flags: SecretFlags) -> Result<Option<SecretSource>, Failure> {
-    choose(flags, |name| std::env::var_os(name))
+    choose(flags, &OWN, |name| std::env::var_os(name))
+}
+
+/// Gets the secret of a second repository from its own flags and variables; `None` if they say nothing.
+///
+/// # Errors
+/// It cannot be had.
+pub fn own(flags: SecretFlags, variables: &'static Variables) -> Result<Option<Credential>, Failure> {
+    choose(flags, variables, |name| std::env::var_os(name))?.as_ref().map(get).transpose()
 }
 
 fn get(source: &SecretSource) -> Result<Credential, Failure> {
@@ -168,7 +219,11 @@ fn from_command(command: &str) -> Result<Credential, Failure> {
     Ok(Credential::passphrase(password))
 }
 
-fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+/// Reads a small file that others had better not read.
+///
+/// # Errors
+/// It cannot be read, or is too long.
+pub fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("cannot read the {what} {}: {error}", path.display()));
     let file = File::open(path).map_err(failed)?;
     warn_if_open_to_others(&file, path, what);
@@ -263,7 +318,7 @@ mod tests {
 
     fn chosen(flags: SecretFlags, variables: &[(&str, &str)]) -> Result<Option<SecretSource>, Failure> {
         let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
-        choose(flags, lookup)
+        choose(flags, &OWN, lookup)
     }
 
     #[test]

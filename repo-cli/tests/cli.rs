@@ -1,5 +1,7 @@
 //! The command line from outside: the built binary, its exit codes, and what it prints where.
 
+#[path = "cli/copy.rs"]
+mod copy;
 #[path = "cli/disk.rs"]
 mod disk;
 #[path = "cli/forget.rs"]
@@ -62,7 +64,9 @@ impl Place {
     fn bare<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dedump"));
         for name in ["PASSWORD", "PASSWORD_FILE", "PASSWORD_COMMAND", "KEY_FILE"] {
-            command.env_remove(format!("DEDUMP_{name}"));
+            for whose in ["", "TO_", "LIKE_"] {
+                command.env_remove(format!("DEDUMP_{whose}{name}"));
+            }
         }
         command.env("DEDUMP_REPO", self.path("repo")).args(args).stdin(Stdio::null());
         command

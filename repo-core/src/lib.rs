@@ -71,6 +71,7 @@ pub use operations::probe::probe_store;
 pub use operations::prune::{MaxUnused, PruneOptions, PruneOutcome, PrunePlan, PruneReport, plan_prune, prune};
 pub use operations::reindex::{ReindexReport, reindex};
 pub use operations::restore::{RestoreOptions, RestoreReport, restore};
+pub use operations::restore_plan::{PlannedPack, RestorePlan, plan_restore};
 pub use operations::retention::{ForgetGroup, ForgetPlan, Judged, plan_forget};
 pub use operations::sessions::{SessionInfo, list_sessions};
 pub use operations::stats::{StatsReport, stats};

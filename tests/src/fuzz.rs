@@ -468,7 +468,8 @@ fn record_seeds() -> Vec<Vec<u8>> {
     };
     let notice = NoticeRecord { put_ms: 7, packs: vec![(PackKind::Meta, PackId([8; 32]))] };
     let fence = FenceRecord { by: SessionId([9; 16]), reason: text("it looked dead"), fenced_ms: 2 };
-    let tombstone = TombstoneRecord { forgotten_ms: 3, source: text("postgres:app"), taken_ms: 4, fragments_n: 5, origin: None };
+    let tombstone =
+        TombstoneRecord { forgotten_ms: 3, source: text("postgres:app"), taken_ms: 4, fragments_n: 5, origin: None };
     let label = SlotLabel { label: text("laptop"), created_ms: 6, host: text("db1") };
     let hold = HoldRecord { reason: text("audit"), since_ms: 7, until_ms: Some(i64::MAX), by: text("ana@db1") };
     vec![

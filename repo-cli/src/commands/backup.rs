@@ -4,7 +4,7 @@ use crate::args;
 use crate::context::{Context, host_name};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::{Meter, Work};
-use crate::{human, json, output};
+use crate::{human, json, output, secret};
 use clap::{Args, ValueEnum};
 use dedump_core::{
     BackupOptions, BackupReport, DeltaMode, Engine, Filter, PackCache, Quality, backup, check_stream_name, find,
@@ -145,7 +145,7 @@ fn engine(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<Box<dyn
         ([], argv) => {
             let options = CommandOptions {
                 allow_empty,
-                env_removed: vec!["DEDUMP_PASSWORD".into()],
+                env_removed: secret::PASSWORD_VARIABLES.map(Into::into).to_vec(),
                 ..CommandOptions::default()
             };
             let engine = CommandEngine::new(name, argv.to_vec(), options)?;

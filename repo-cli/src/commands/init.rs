@@ -1,11 +1,15 @@
 //! `dedump init`: creates a repository.
 
+use crate::args::tag;
 use crate::context::{Context, host_name};
 use crate::exit::{Exit, Outcome};
+use crate::other::Other;
+use crate::secret::{LIKE, SecretFlags};
 use crate::{output, runtime, secret};
 use clap::Args;
-use dedump_core::{Argon2Params, CreateOptions, Repository, Store};
+use dedump_core::{Argon2Params, CreateOptions, OpenOptions, Repository, Store};
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Create a repository
 ///
@@ -18,6 +22,55 @@ pub struct InitArgs {
     label: String,
     #[command(flatten)]
     argon2: Argon2Args,
+    #[command(flatten)]
+    like: LikeArgs,
+}
+
+const LIKE_HEADING: &str = "A repository that it is to be like";
+
+/// The repository that a new one is to be like.
+#[derive(Debug, Clone, Args)]
+struct LikeArgs {
+    /// Name and cut chunks as this repository does, so that `dedump copy` moves what is stored as it is
+    ///
+    /// Nothing else is shared: each has keys of its own, and neither's secret opens the other.
+    #[arg(long, value_name = "LOCATION", help_heading = LIKE_HEADING)]
+    like: Option<String>,
+    /// Read its password from this file's only line [env: DEDUMP_LIKE_PASSWORD_FILE]
+    ///
+    /// Without any of these and of DEDUMP_LIKE_PASSWORD, DEDUMP_LIKE_PASSWORD_FILE, DEDUMP_LIKE_PASSWORD_COMMAND and
+    /// DEDUMP_LIKE_KEY_FILE, the secret of the new repository is tried.
+    #[arg(long, value_name = "FILE", group = "like_secret", requires = "like", help_heading = LIKE_HEADING)]
+    like_password_file: Option<PathBuf>,
+    /// Take the password that this command prints [env: DEDUMP_LIKE_PASSWORD_COMMAND]
+    #[arg(long, value_name = "COMMAND", group = "like_secret", requires = "like", help_heading = LIKE_HEADING)]
+    like_password_command: Option<String>,
+    /// Open it with this key file [env: DEDUMP_LIKE_KEY_FILE]
+    #[arg(long, value_name = "FILE", group = "like_secret", requires = "like", help_heading = LIKE_HEADING)]
+    like_key_file: Option<PathBuf>,
+    /// Set what its store's provider calls KEY, before the environment, which both share; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = tag, requires = "like", hide_short_help = true)]
+    #[arg(help_heading = LIKE_HEADING)]
+    like_store_option: Vec<(String, String)>,
+    /// Read such settings from a file, a line each: credentials do not belong on a command line
+    #[arg(long, value_name = "FILE", requires = "like", hide_short_help = true, help_heading = LIKE_HEADING)]
+    like_store_option_file: Option<PathBuf>,
+}
+
+impl LikeArgs {
+    fn other(self) -> Option<Other> {
+        Some(Other {
+            location: self.like?,
+            secret: SecretFlags {
+                password_file: self.like_password_file,
+                password_command: self.like_password_command,
+                key_file: self.like_key_file,
+            },
+            variables: &LIKE,
+            settings: self.like_store_option,
+            settings_file: self.like_store_option_file,
+        })
+    }
 }
 
 /// What a password costs to try.
@@ -47,7 +100,8 @@ pub fn run(context: &Context, args: InitArgs) -> Outcome {
     let credential = secret::first(context.secret())?;
     // A bad location or setting is told before a directory is made.
     let store_options = context.store_options();
-    let options = CreateOptions {
+    let other = args.like.other().map(|other| other.opening(context, &credential)).transpose()?;
+    let mut options = CreateOptions {
         argon2: args.argon2.params(),
         label: args.label,
         host: host_name(),
@@ -55,20 +109,28 @@ pub fn run(context: &Context, args: InitArgs) -> Outcome {
         ..CreateOptions::default()
     };
     let create = async {
+        if let Some(other) = &other {
+            let threads = OpenOptions { threads_n: context.threads_n() };
+            options.like = Some(other.open(other.store()?, threads).await?);
+        }
         let store = Store::create_at(location, &store_options).await?;
         Ok(Repository::create(store, &credential, options).await?)
     };
     let repository = runtime::run(create, None, "run it again in an empty directory")?;
     let (id, location) = (repository.id(), repository.location());
+    let here = output::shell_word(location);
+    let next = match &other {
+        Some(other) => format!("dedump --repo {} copy --to {here}", output::shell_word(other.location())),
+        None => format!("dedump --repo {here} backup --name app.dump -- pg_dump -Fc -Z0 app"),
+    };
     context.report(
         || json!({ "id": id.to_string(), "location": location }),
         || {
             format!(
                 "created repository {} at {location}\n\n\
                  Keep the secret safe, and a copy of it elsewhere: nothing opens the repository without it.\n\
-                 Next: dedump --repo {} backup --name app.dump -- pg_dump -Fc -Z0 app\n",
-                id.short(),
-                output::shell_word(location)
+                 Next: {next}\n",
+                id.short()
             )
         },
     )?;

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod check;
 pub mod completions;
+pub mod copy;
 pub mod demo;
 pub mod diff;
 pub mod forget;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Snapshots(args) => snapshots::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Restore(args) => restore::run(&context, args),
+        Command::Copy(args) => copy::run(&context, args),
         Command::Diff(args) => diff::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),
         Command::Hold(args) => hold::run(&context, &args),

@@ -13,6 +13,7 @@ pub mod probe;
 pub mod prune;
 pub mod reindex;
 pub mod restore;
+pub mod restore_plan;
 pub mod retention;
 pub mod sessions;
 pub mod stats;

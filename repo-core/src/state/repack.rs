@@ -137,20 +137,22 @@ pub struct ReadCost {
     pub bytes: u64,
 }
 
-/// Returns what reading these windows takes of each pack, the trailers of those with deltas included.
-pub fn cost(census: &Census, windows: &[Window]) -> BTreeMap<(PackKind, PackId), ReadCost> {
+/// Returns what reading these windows takes of each pack, the trailers of those with deltas included. A blob that one of the
+/// last `held_n` windows read is not read again.
+pub fn cost(census: &Census, windows: &[Window], held_n: usize) -> BTreeMap<(PackKind, PackId), ReadCost> {
     let index = census.index();
     let mut costs: BTreeMap<(PackKind, PackId), ReadCost> = BTreeMap::new();
     let mut trailers = HashSet::new();
-    for window in windows {
-        let found = window.blobs.iter().chain(&window.moved).map(|blob| index.find_blob(*blob));
-        for (info, bytes) in chains::reads(found.collect()) {
+    for (number, window) in windows.iter().enumerate() {
+        let held = &windows[number.saturating_sub(held_n)..number];
+        let is_read = |blob: &&usize| !held.iter().any(|before| before.blobs.contains(blob));
+        let blobs = || window.blobs.iter().chain(&window.moved).filter(is_read).map(|blob| index.find_blob(*blob));
+        for (info, bytes) in chains::reads(blobs().collect()) {
             let cost = costs.entry((info.kind, info.id)).or_default();
             cost.requests_n += 1;
             cost.bytes += bytes;
         }
-        let deltas = window.blobs.iter().chain(&window.moved).map(|blob| index.find_blob(*blob));
-        for found in deltas.filter(|found| found.location.place.depth > 0) {
+        for found in blobs().filter(|found| found.location.place.depth > 0) {
             if trailers.insert(found.info.id) {
                 let cost = costs.entry((found.info.kind, found.info.id)).or_default();
                 cost.requests_n += 1;

@@ -6,8 +6,8 @@ use crate::kit::rows::Table;
 use crate::kit::watched::{Call, Kind, Stop, Watched};
 use crate::kit::{back_up, create, get_back, open, run, secret, snapshots};
 use dedump_core::{
-    ChunkId, CopyOptions, CopyReport, CreateOptions, Error, MaxUnused, OpenOptions, PruneOptions, PruneOutcome, ReadData,
-    Repository, Result, Snapshot, SnapshotId, Store, check, copy, forget, forget_all, plan_copy, prune,
+    ChunkId, CopyOptions, CopyReport, CreateOptions, Error, MaxUnused, OpenOptions, PruneOptions, PruneOutcome,
+    ReadData, Repository, Result, Snapshot, SnapshotId, Store, check, copy, forget, forget_all, plan_copy, prune,
 };
 use std::time::Duration;
 

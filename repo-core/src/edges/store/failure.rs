@@ -30,6 +30,12 @@ pub(super) fn may_pass(error: &object_store::Error) -> bool {
         .is_some_and(|error| matches!(error.kind(), HttpErrorKind::Timeout | HttpErrorKind::Interrupted))
 }
 
+/// Returns whether a reply says that an object lies in cold storage, or is being thawed.
+pub(super) fn is_frozen(error: &object_store::Error) -> bool {
+    let code = Reply::find(error).map(|reply| reply.code).unwrap_or_default();
+    ["InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"].contains(&code.as_str())
+}
+
 /// What a server replied that refuses a request.
 #[derive(Debug, PartialEq, Eq)]
 struct Reply {

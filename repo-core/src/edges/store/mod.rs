@@ -279,6 +279,19 @@ impl Store {
         }
     }
 
+    /// Returns whether an object lies in cold storage and can't be read before it is thawed. Reads a byte of it.
+    ///
+    /// # Errors
+    /// [`Error::Store`]. That it is not there is no error.
+    pub(crate) async fn is_frozen(&self, name: &str) -> Result<bool> {
+        self.requests.read();
+        match self.inner.get_range(&path(name), 0..1).await {
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) if failure::is_frozen(&error) => Ok(true),
+            Err(error) => Err(failed("cannot read", name, error)),
+        }
+    }
+
     /// Creates an object unless there is one of that name. A reply that got lost and was asked for again looks like
     /// somebody else's object, so what is there is read back: equal bytes are ours.
     ///

@@ -206,7 +206,7 @@ impl PruneGround for Pruner<'_> {
         let before = self.repository.store.requests();
         let windows = self.windows(survey, &chunks).await?;
         let order_reads_n = self.repository.store.requests().since(&before).reads_n;
-        let costs = repack::cost(&survey.census, &windows);
+        let costs = repack::cost(&survey.census, &windows, 0);
         let reads_n: u64 = costs.values().map(|cost| cost.requests_n).sum();
         let read_bytes = costs.values().map(|cost| cost.bytes).sum();
         let affected: BTreeSet<FragmentName> =

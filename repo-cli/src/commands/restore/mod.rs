@@ -1,5 +1,8 @@
 //! `dedump restore`: gives streams back.
 
+mod plan;
+mod prices;
+
 use crate::args::FilterArgs;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
@@ -31,7 +34,14 @@ Where it goes:
 Examples:
   dedump restore latest --stream app.dump --to - | pg_restore -d app_new
   dedump restore latest --source app.dump --before 2026-01-31 --to restored/
-  dedump restore 3fa94b10 --to restored/ --keep-going")]
+  dedump restore 3fa94b10 --to restored/ --keep-going
+  dedump restore latest --plan --prices prices.txt --thaw-list keys.txt
+
+A price list has lines like these, each of which may be left out:
+  currency = USD
+  per_1000_reads = 0.0004        per_1000_lists = 0.005
+  per_gib_read = 0.03            per_gib_out = 0.09
+  per_1000_thaws = 0.05          per_gib_thawed = 0.02")]
 pub struct RestoreArgs {
     /// The first digits of a snapshot's id, or `latest`
     snapshot: String,
@@ -39,14 +49,27 @@ pub struct RestoreArgs {
     #[arg(long = "stream", short, value_name = "NAME")]
     streams: Vec<String>,
     /// Where to: a file, a directory, or - for standard output
-    #[arg(long, short = 'o', value_name = "PATH")]
-    to: PathBuf,
+    #[arg(long, short = 'o', value_name = "PATH", required_unless_present_any = ["plan", "thaw_list"])]
+    to: Option<PathBuf>,
     /// Replace existing files; write to a terminal
     #[arg(long, short)]
     force: bool,
     /// Go on with the next stream when one is damaged; the exit code is 4 then
     #[arg(long)]
     keep_going: bool,
+    /// Say what would be read, and restore nothing: packs, bytes, requests, and what must be thawed first
+    ///
+    /// Opens the index and the manifests, and asks every pack that is needed for one byte.
+    #[arg(long, conflicts_with_all = ["to", "force", "keep_going"])]
+    plan: bool,
+    /// Work out what it costs by this price list; see below
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    prices: Option<PathBuf>,
+    /// Write the keys of the objects that must be thawed first, one a line, for the provider's tool; implies --plan
+    ///
+    /// A name that ends in .csv gets lines of bucket and key, as the batch jobs of S3 take them.
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    thaw_list: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -59,7 +82,11 @@ enum Place {
 
 /// Runs it.
 pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
-    let to_stdout = args.to.as_os_str() == "-";
+    if args.plan || args.thaw_list.is_some() {
+        return plan::run(context, &args);
+    }
+    let to = args.to.clone().unwrap_or_default();
+    let to_stdout = to.as_os_str() == "-";
     if to_stdout && context.json() {
         return Err(Failure::usage("--json prints to standard output, and so does --to -; restore to a file instead"));
     }
@@ -77,7 +104,7 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
     let work = context.with_repository(stands, async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
         let streams = selected(&snapshot, &args.streams)?;
-        let place = place(&args, &streams)?;
+        let place = place(&args, &to, &streams)?;
         let paths = paths(&place, &streams);
         let mut target: Box<dyn Target> = match place {
             Place::Stdout => Box::new(WriterTarget(Stdout { closed: Arc::clone(&closed) })),
@@ -117,8 +144,8 @@ fn selected<'a>(snapshot: &'a Snapshot, names: &[String]) -> Result<Vec<&'a Stre
 }
 
 /// Decides where the streams go, and refuses before anything is read.
-fn place(args: &RestoreArgs, streams: &[&StreamRecord]) -> Result<Place, Failure> {
-    if args.to.as_os_str() == "-" {
+fn place(args: &RestoreArgs, to: &Path, streams: &[&StreamRecord]) -> Result<Place, Failure> {
+    if to.as_os_str() == "-" {
         return match streams {
             [_] => Ok(Place::Stdout),
             _ => Err(Failure::usage(format!(
@@ -129,10 +156,10 @@ fn place(args: &RestoreArgs, streams: &[&StreamRecord]) -> Result<Place, Failure
         };
     }
     let existing = if args.force { Existing::Replace } else { Existing::Refuse };
-    let is_file = !args.streams.is_empty() && streams.len() == 1 && !is_directory(&args.to);
+    let is_file = !args.streams.is_empty() && streams.len() == 1 && !is_directory(to);
     let target = match is_file {
-        true => FileTarget::file(&args.to, existing),
-        false => FileTarget::directory(&args.to, existing),
+        true => FileTarget::file(to, existing),
+        false => FileTarget::directory(to, existing),
     };
     let names: Vec<_> = streams.iter().map(|stream| stream.name.as_str()).collect();
     // The library says what is there; how to replace it is this program's to say.
