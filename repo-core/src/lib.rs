@@ -11,8 +11,8 @@
 //!   before it is ended.
 //! - [`list`] and [`find`] name snapshots, [`diff`] compares two, [`stats`] counts, [`check`] looks for damage,
 //!   [`reindex`] makes the index anew from the packs, [`forget`] takes a snapshot away. [`plan_forget`] says what a
-//!   [retention policy](retention::Policy) takes away, and [`hold`] keeps a snapshot from all of that. [`add_key`], [`list_keys`] and
-//!   [`remove_key`] say who may open.
+//!   [retention policy](retention::Policy) takes away, and [`hold`] keeps a snapshot from all of that. [`copy`] gives snapshots
+//!   a second home. [`add_key`], [`list_keys`] and [`remove_key`] say who may open.
 //!
 //! ```
 //! # #[tokio::main]

@@ -87,7 +87,8 @@ pub async fn plan_restore(
             return Err(error);
         }
     }
-    let windows = repack::windows(&census, repack::whole_units(&census, PackKind::Data, chunks));
+    let units = repack::whole_units(&census, PackKind::Data, chunks);
+    let windows = repack::windows(&census, units, RESTORE_WINDOWS_PLANNED);
     let mut plan = RestorePlan {
         streams_n: streams.len() as u64,
         bytes: streams.iter().map(|stream| stream.bytes).sum(),
@@ -95,7 +96,7 @@ pub async fn plan_restore(
         opening: repository.store.requests().since(&before),
         manifest_bytes: reader.bytes_read(),
     };
-    for ((kind, id), cost) in repack::cost(&census, &windows, RESTORE_WINDOWS_PLANNED) {
+    for ((kind, id), cost) in repack::cost(&census, &windows) {
         plan.packs.push(PlannedPack {
             name: names::pack(kind, id),
             bytes: census.loaded.packs.bytes(kind, id).unwrap_or_default(),

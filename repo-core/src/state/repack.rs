@@ -78,29 +78,34 @@ pub struct Window {
     moved: Vec<usize>,
 }
 
-/// Groups units so that the blobs that each group needs fit into a window; one alone may be more.
-pub fn windows(census: &Census, units: Vec<Unit>) -> Vec<Window> {
+/// Groups units so that the blobs that each group needs fit into a window; one alone may be more. What one of the last `held_n`
+/// windows needs is not needed again: only with none can every window be decoded for itself.
+pub fn windows(census: &Census, units: Vec<Unit>, held_n: usize) -> Vec<Window> {
     let index = census.index();
     let (mut windows, mut bytes): (Vec<Window>, usize) = (Vec::new(), 0);
     for unit in units {
-        let is_first_of_kind = windows.last().is_none_or(|window| window.units[0].kind != unit.kind);
-        let known = if is_first_of_kind { None } else { windows.last() };
-        let more = needed_blobs(census, &unit, |blob| known.is_some_and(|window| window.blobs.contains(&blob)));
+        let needed = |known: &[Window]| {
+            needed_blobs(census, &unit, |blob| known.iter().any(|window| window.blobs.contains(&blob)))
+        };
+        let last_n = |n: usize| &windows[windows.len().saturating_sub(n)..];
         let moved = match unit.how {
             How::AsItIs(blob) => Some(blob),
             How::Whole | How::Delta(_) => None,
         };
         let moved_bytes = moved.map_or(0, |blob| index.blob(blob).sealed_bytes as usize);
+        let more = needed(last_n(1 + held_n));
         let more_bytes = plain_bytes(census, &more) + moved_bytes;
-        match windows.last_mut() {
-            Some(window) if !is_first_of_kind && bytes + more_bytes <= RESTORE_WINDOW_BYTES => {
+        let fits = |window: &Window| window.units[0].kind == unit.kind && bytes + more_bytes <= RESTORE_WINDOW_BYTES;
+        let alone = (!windows.last().is_some_and(fits)).then(|| needed(last_n(held_n)));
+        match (windows.last_mut(), alone) {
+            (Some(window), None) => {
                 bytes += more_bytes;
                 window.units.push(unit);
                 window.blobs.extend(more);
                 window.moved.extend(moved);
             }
-            _ => {
-                let blobs = needed_blobs(census, &unit, |_| false);
+            (_, alone) => {
+                let blobs = alone.unwrap_or_default();
                 bytes = plain_bytes(census, &blobs) + moved_bytes;
                 windows.push(Window { units: vec![unit], blobs, moved: moved.into_iter().collect() });
             }
@@ -137,16 +142,13 @@ pub struct ReadCost {
     pub bytes: u64,
 }
 
-/// Returns what reading these windows takes of each pack, the trailers of those with deltas included. A blob that one of the
-/// last `held_n` windows read is not read again.
-pub fn cost(census: &Census, windows: &[Window], held_n: usize) -> BTreeMap<(PackKind, PackId), ReadCost> {
+/// Returns what reading these windows takes of each pack, the trailers of those with deltas included.
+pub fn cost(census: &Census, windows: &[Window]) -> BTreeMap<(PackKind, PackId), ReadCost> {
     let index = census.index();
     let mut costs: BTreeMap<(PackKind, PackId), ReadCost> = BTreeMap::new();
     let mut trailers = HashSet::new();
-    for (number, window) in windows.iter().enumerate() {
-        let held = &windows[number.saturating_sub(held_n)..number];
-        let is_read = |blob: &&usize| !held.iter().any(|before| before.blobs.contains(blob));
-        let blobs = || window.blobs.iter().chain(&window.moved).filter(is_read).map(|blob| index.find_blob(*blob));
+    for window in windows {
+        let blobs = || window.blobs.iter().chain(&window.moved).map(|blob| index.find_blob(*blob));
         for (info, bytes) in chains::reads(blobs().collect()) {
             let cost = costs.entry((info.kind, info.id)).or_default();
             cost.requests_n += 1;

@@ -24,6 +24,7 @@ mod postgres;
 mod protocol;
 mod prune;
 mod restore;
+mod restore_plan;
 mod retention;
 mod retention_calendar;
 mod simulation;

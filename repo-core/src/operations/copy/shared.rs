@@ -131,7 +131,7 @@ impl Mover<'_> {
         let marked = mark::mark(self.reader, self.census.index(), streams, &mut self.needed).await;
         let missing = marked.and_then(|_| self.missing()).map_err(source_failed)?;
         let units = self.units(&missing);
-        let windows = repack::windows(self.census, units.clone());
+        let windows = repack::windows(self.census, units.clone(), 0);
 
         let (sender, stored) = mpsc::unbounded_channel();
         for pack in adopted {

@@ -128,7 +128,7 @@ impl<'a> Pruner<'a> {
     /// What is to be rescued once the chosen packs are condemned too, laid out and grouped.
     async fn windows(&self, survey: &Survey<Vec<Snapshot>>, chunks: &[ChunkNumber]) -> Result<Vec<repack::Window>> {
         let units = rescue::lay_out(&self.reader, &survey.census, &survey.snapshots, chunks).await?;
-        Ok(repack::windows(&survey.census, units))
+        Ok(repack::windows(&survey.census, units, 0))
     }
 }
 
@@ -206,7 +206,7 @@ impl PruneGround for Pruner<'_> {
         let before = self.repository.store.requests();
         let windows = self.windows(survey, &chunks).await?;
         let order_reads_n = self.repository.store.requests().since(&before).reads_n;
-        let costs = repack::cost(&survey.census, &windows, 0);
+        let costs = repack::cost(&survey.census, &windows);
         let reads_n: u64 = costs.values().map(|cost| cost.requests_n).sum();
         let read_bytes = costs.values().map(|cost| cost.bytes).sum();
         let affected: BTreeSet<FragmentName> =
