@@ -4,10 +4,12 @@ use crate::kit::dumps::{self, Streams};
 use crate::kit::random::Random;
 use crate::kit::rows::Table;
 use crate::kit::watched::{Call, Kind, Stop, Watched};
-use crate::kit::{back_up, create, get_back, open, run, secret, snapshots};
+use crate::kit::{back_up, back_up_as, create, get_back, open, run, secret, snapshots};
+use dedump_core::internals::loader;
 use dedump_core::{
-    ChunkId, CopyOptions, CopyReport, CreateOptions, Error, MaxUnused, OpenOptions, PruneOptions, PruneOutcome,
-    ReadData, Repository, Result, Snapshot, Store, check, copy, forget, forget_all, plan_copy, prune,
+    ChunkId, CopyOptions, CopyReport, CreateOptions, DeltaMode, Error, Filter, MaxUnused, OpenOptions, PruneOptions,
+    PruneOutcome, ReadData, Repository, Result, Snapshot, Store, check, copy, forget, forget_all, plan_copy, prune,
+    stats,
 };
 use std::time::Duration;
 
@@ -152,11 +154,55 @@ fn the_latest_alone_brings_what_it_needs_and_no_more() {
         assert_copied(&to, [latest]).await;
         let alone = create(Store::memory()).await.expect("creates");
         let direct = back_up(&alone, "app", &latest.1).await.expect("backs up");
+        assert!(report.copied[0].record.totals.chunks_delta_n > 0, "deltas bring their bases along");
         let (there, direct) = (added(&report.copied), direct.record.totals.bytes_added);
         assert!(there <= direct + direct / 4, "{there} bytes, {direct} by a backup alone");
         // The earlier ones find their places later.
         assert_eq!(copy_all(&from, &to).await.expect("copies the rest").copied.len(), 4);
         assert_copied(&to, &all).await;
+    });
+}
+
+#[test]
+fn of_a_blob_that_is_needed_in_part_that_part_travels() {
+    run(async {
+        let from = create(Store::memory()).await.expect("creates");
+        let mut bytes = Random::seeded(9).bytes(4_000_000);
+        back_up_as(&from, DeltaMode::Off, &dumps::one("a", bytes.clone())).await.expect("backs up");
+        // About every third chunk is another then.
+        for at in (0..bytes.len()).step_by(200_000) {
+            bytes[at] ^= 1;
+        }
+        let streams = dumps::one("a", bytes);
+        let second = back_up_as(&from, DeltaMode::Off, &streams).await.expect("backs up").snapshot;
+        let to = create_like(Store::memory(), &from).await;
+        let plan = plan_copy(&from, &to, vec![second.clone()], false).await.expect("plans");
+        let report = copy(&from, &to, &plan, &CopyOptions::new("copier"), &()).await.expect("copies");
+        assert_copied(&to, &[(second.clone(), streams)]).await;
+        let chunks_n = second.record.totals.chunks_n;
+        assert_eq!(report.copied[0].record.totals.chunks_new_n, chunks_n);
+        let stored = stats(&to, &Filter::default(), &()).await.expect("counts").depths;
+        assert_eq!(stored.iter().map(|depth| depth.chunks_n).sum::<u64>(), chunks_n);
+    });
+}
+
+#[test]
+fn a_delta_whose_base_is_deeper_there_is_stored_whole() {
+    run(async {
+        let (from, all, _) = days(Store::memory(), 6).await;
+        let to = create_like(Store::memory(), &from).await;
+        // There, the first day was compressed against the second.
+        for day in [1, 0] {
+            back_up(&to, "app", &all[day].1).await.expect("backs up there");
+        }
+        let report = copy_all(&from, &to).await.expect("copies");
+        assert_eq!(report.copied.len(), 6);
+        for (copy, (_, streams)) in report.copied.iter().zip(&all) {
+            assert!(get_back(&to, copy).await.expect("restores") == *streams);
+        }
+        let loaded = loader::load_to_add(&to).await.expect("loads");
+        assert!(!loaded.is_dangling, "every base is shallower than its delta");
+        assert_eq!(check(&to, ReadData::All, &()).await.expect("checks").findings, []);
     });
 }
 
