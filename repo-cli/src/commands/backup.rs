@@ -7,7 +7,7 @@ use crate::progress::{Meter, Work};
 use crate::{human, json, output};
 use clap::{Args, ValueEnum};
 use dedump_core::{
-    BackupOptions, BackupReport, DeltaMode, Engine, Filter, PackCache, Quality, backup, check_stream_name, find,
+    BackupOptions, BackupReport, Cache, DeltaMode, Engine, Filter, Quality, backup, check_stream_name, find,
 };
 use dedump_engines::{CommandEngine, CommandOptions, StdinEngine, StdinOptions};
 use serde_json::json;
@@ -104,7 +104,7 @@ pub fn run(context: &Context, args: BackupArgs) -> Outcome {
         }
         let repository = match &args.cache_dir {
             Some(folder) if !args.no_cache => {
-                let cache = PackCache::new(folder, repository.id(), args.cache_size << 20);
+                let cache = Cache::new(folder, repository.id(), args.cache_size << 20);
                 repository.with_cache(cache)
             }
             _ => repository,

@@ -115,6 +115,8 @@ pub async fn backup(
     };
     let record = record(engine, options, session.started_ms(), verdict, outcome, parent.as_ref());
     session.commit(SNAPSHOTS, &record).await?;
+    let mut problems = problems;
+    problems.extend(repository.cache.as_ref().and_then(|cache| cache.cache().take_problem()));
     Ok(BackupReport { snapshot: Snapshot { id, record }, problems })
 }
 
