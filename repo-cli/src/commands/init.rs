@@ -56,6 +56,7 @@ pub fn run(context: &Context, args: InitArgs) -> Outcome {
     };
     let create = async {
         let store = Store::create_at(location, &store_options).await?;
+        context.count(&store);
         Ok(Repository::create(store, &credential, options).await?)
     };
     let repository = runtime::run(create, None, "run it again in an empty directory")?;

@@ -27,6 +27,19 @@ impl Requests {
         self.lists_n + self.reads_n + self.heads_n + self.writes_n + self.deletes_n
     }
 
+    /// Returns these and others.
+    pub fn and(&self, others: &Requests) -> Requests {
+        Requests {
+            lists_n: self.lists_n + others.lists_n,
+            reads_n: self.reads_n + others.reads_n,
+            heads_n: self.heads_n + others.heads_n,
+            writes_n: self.writes_n + others.writes_n,
+            deletes_n: self.deletes_n + others.deletes_n,
+            bytes_read: self.bytes_read + others.bytes_read,
+            bytes_written: self.bytes_written + others.bytes_written,
+        }
+    }
+
     /// Returns those that were made since `before`.
     pub fn since(&self, before: &Requests) -> Requests {
         Requests {
