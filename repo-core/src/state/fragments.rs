@@ -42,6 +42,28 @@ impl Waiting {
     }
 }
 
+/// How often a backup writes a fragment.
+#[derive(Default)]
+struct Pace {
+    /// Data packs that fragments list.
+    listed_n: usize,
+    /// Data packs that wait for one.
+    waiting_n: usize,
+}
+
+impl Pace {
+    /// Notes a pack; returns whether a fragment is due that lists it.
+    fn is_due_with(&mut self, pack: &PackContents) -> bool {
+        self.waiting_n += usize::from(pack.info.kind == PackKind::Data);
+        self.waiting_n >= FRAGMENT_PACKS_MIN.max(self.listed_n / FRAGMENT_PACKS_SHARE)
+    }
+
+    /// Notes that a fragment was written.
+    fn listed(&mut self) {
+        self.listed_n += std::mem::take(&mut self.waiting_n);
+    }
+}
+
 /// Writes a session's index fragments.
 pub struct Fragments<'a> {
     repository: &'a Repository,
@@ -82,16 +104,15 @@ impl<'a> Fragments<'a> {
         for pack in adopted {
             self.push(pack).await?;
         }
-        let (mut listed_n, mut waiting_n) = (0, 0);
+        let mut pace = Pace::default();
         while let Some(pack) = stored.recv().await {
-            waiting_n += usize::from(pack.info.kind == PackKind::Data);
-            let is_due = waiting_n >= FRAGMENT_PACKS_MIN.max(listed_n / FRAGMENT_PACKS_SHARE);
+            let is_due = pace.is_due_with(&pack);
             let is_written = self.push(pack).await?;
             if !is_written && is_due {
                 self.write_waiting().await?;
             }
             if is_written || is_due {
-                listed_n += std::mem::take(&mut waiting_n);
+                pace.listed();
             }
         }
         self.finish().await
@@ -142,4 +163,83 @@ pub async fn put(repository: &Repository, name: FragmentName, packs: Vec<PackCon
         cache.keep(&object, bytes).await;
     }
     Ok(bytes_n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crafts::compress::Encoding;
+    use crate::edges::store::Store;
+    use crate::format::contents::{BlobEntry, ChunkEntry};
+    use crate::format::pack::PackInfo;
+    use crate::state::loader::read_fragment;
+    use crate::state::repository::{CreateOptions, Credential};
+    use crate::words::id::{ChunkId, PackId};
+
+    fn pack(number: u32, chunks_n: usize) -> PackContents {
+        let id = *blake3::hash(&number.to_le_bytes()).as_bytes();
+        let chunk = ChunkEntry { id: ChunkId(id), plain_bytes: 65_536 };
+        let blob = |chunks: Vec<ChunkEntry>| BlobEntry {
+            sealed_bytes: 20_000,
+            plain_bytes: chunks.len() as u32 * 65_536,
+            encoding: Encoding::Zstd,
+            depth: 0,
+            generation: 0,
+            chunks,
+            bases: Vec::new(),
+            likes: Vec::new(),
+        };
+        let chunks = vec![chunk; chunks_n];
+        let info = PackInfo { id: PackId(id), kind: PackKind::Data, bytes: 32 << 20, epoch: 1, salt: id };
+        PackContents { info, blobs: chunks.chunks(16).map(|chunks| blob(chunks.to_vec())).collect() }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn fragments_come_early_and_then_rarer() {
+        let secret = Credential::generate_key_file().expect("random");
+        let repository = Repository::create(Store::memory(), &secret, CreateOptions::default()).await.expect("creates");
+        let session = SessionId([1; 16]);
+        let (sender, stored) = mpsc::unbounded_channel();
+        (0..100).for_each(|number| sender.send(pack(number, 2)).expect("it listens"));
+        drop(sender);
+        let adopted = (1000..1500).map(|number| pack(number, 2)).collect();
+        let (written_n, _) = Fragments::create(&repository, session).run_early(adopted, stored).await.expect("writes");
+        let (mut sizes, mut listed_n) = (Vec::new(), 0);
+        for number in 0..written_n {
+            let packs =
+                read_fragment(&repository, FragmentName { session, number }).await.expect("opens").expect("there");
+            // What was adopted comes with the first, and costs none of its own.
+            let own_n = packs
+                .iter()
+                .filter(|pack| !(1000..1500).any(|other| self::pack(other, 0).info.id == pack.info.id))
+                .count();
+            assert!(own_n <= 8.max(listed_n / 4), "an interruption costs a fifth at most: {own_n} after {listed_n}");
+            listed_n += own_n;
+            sizes.push(own_n);
+        }
+        assert_eq!(sizes, [8, 8, 8, 8, 8, 10, 12, 15, 19, 4]);
+    }
+
+    /// Counts the fragments of a backup, as [`Fragments::run_early`] writes them, or of a merge.
+    fn fragments_n(packs_n: u32, chunks_n: usize, is_backup: bool) -> usize {
+        let (mut waiting, mut pace, mut written_n) = (Waiting::default(), Pace::default(), 0);
+        let pack = pack(0, chunks_n);
+        for _ in 0..packs_n {
+            let is_due = pace.is_due_with(&pack) && is_backup;
+            let is_full = waiting.push(pack.clone()).is_some();
+            if is_full || (is_due && waiting.take().is_some()) {
+                pace.listed();
+                written_n += 1;
+            }
+        }
+        written_n + usize::from(waiting.take().is_some())
+    }
+
+    #[test]
+    fn ten_thousand_packs_have_few_fragments() {
+        // 32 MiB of dump text, compressed to a third, in chunks of 64 KiB.
+        assert_eq!(fragments_n(10_000, 1500, true), 46);
+        assert_eq!(fragments_n(10_000, 1500, false), 29);
+        assert_eq!(fragments_n(33, 1500, true), 5, "one GiB of new data");
+    }
 }
