@@ -75,6 +75,20 @@ pub struct Global {
     #[arg(long, global = true, value_name = "N", hide_short_help = true, help_heading = REPOSITORY)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: Option<u16>,
+    /// Keep what never changes of the repository in this folder [env: DEDUMP_CACHE_DIR] [default: ~/.cache/dedump for buckets]
+    ///
+    /// Index, decisions, manifests, and what backups stored lately, for the deltas of the next one; sealed as in the repository.
+    /// The default is $XDG_CACHE_HOME/dedump where that is set. A repository on this machine has no cache unless one is named.
+    /// The folder may be deleted at any time.
+    #[arg(long, global = true, value_name = "DIR", env = "DEDUMP_CACHE_DIR", hide_env = true, help_heading = REPOSITORY)]
+    pub cache_dir: Option<PathBuf>,
+    /// How much the cache may hold of each repository, in MiB
+    #[arg(long, global = true, value_name = "MIB", default_value_t = 2048, hide_short_help = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=1 << 40), help_heading = REPOSITORY)]
+    pub cache_size: u64,
+    /// Use no cache, whatever the environment says
+    #[arg(long, global = true, hide_short_help = true, help_heading = REPOSITORY)]
+    pub no_cache: bool,
     /// Print no progress and no report; warnings and errors still
     #[arg(long, short, global = true, help_heading = OUTPUT)]
     pub quiet: bool,

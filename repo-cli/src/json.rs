@@ -1,7 +1,7 @@
 //! The JSON of what several commands print. `repo-cli/JSON.md` documents it; it grows, and what is there stays.
 
 use crate::time;
-use dedump_core::{Hold, HoldRecord, Quality, Snapshot, SnapshotId, StreamRecord};
+use dedump_core::{Hold, HoldRecord, Quality, Requests, Snapshot, SnapshotId, StreamRecord};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -77,6 +77,19 @@ fn stream(stream: &StreamRecord) -> Value {
 /// A stream's hash in hex, as `b3sum` prints it.
 pub fn hash(stream: &StreamRecord) -> String {
     blake3::Hash::from_bytes(stream.hash).to_hex().to_string()
+}
+
+/// Requests by their kind, and the bytes that they carried.
+pub fn requests(requests: &Requests) -> Value {
+    json!({
+        "list": requests.lists_n,
+        "read": requests.reads_n,
+        "head": requests.heads_n,
+        "write": requests.writes_n,
+        "delete": requests.deletes_n,
+        "bytes_read": requests.bytes_read,
+        "bytes_written": requests.bytes_written,
+    })
 }
 
 /// A quality's name.

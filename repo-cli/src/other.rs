@@ -1,9 +1,9 @@
 //! The second repository of a command: where a copy goes, or what a new one is to be like.
 
-use crate::context::Context;
+use crate::context::{Context, Opening};
 use crate::exit::Failure;
 use crate::secret::{self, SecretFlags, Variables};
-use dedump_core::{Credential, OpenOptions, Repository, Store, StoreOptions};
+use dedump_core::{Credential, Repository, Store};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ impl Other {
     /// tried.
     ///
     /// # Errors
-    /// They can't be had, or can't be.
+    /// They can't be had, or can't be; nor can its location.
     pub fn opening(self, context: &Context, first: &Credential) -> Result<OtherOpening, Failure> {
         let own = secret::own(self.secret, self.variables)?;
         let mut store_options = context.store_options();
@@ -35,18 +35,18 @@ impl Other {
         store_options.settings = self.settings_file.as_deref().map(read_settings).transpose()?.unwrap_or_default();
         store_options.settings.extend(self.settings);
         let is_own = own.is_some();
-        let credential = own.unwrap_or_else(|| first.clone());
-        Ok(OtherOpening { location: self.location, credential, is_own, variables: self.variables, store_options })
+        let store = Store::at(&self.location, &store_options).map_err(|error| named(&self.location, error.into()))?;
+        let opening = Opening::create(context, store, own.unwrap_or_else(|| first.clone()));
+        Ok(OtherOpening { location: self.location, opening, is_own, variables: self.variables })
     }
 }
 
 /// All that is needed to open it.
 pub struct OtherOpening {
     location: String,
-    credential: Credential,
+    opening: Opening,
     is_own: bool,
     variables: &'static Variables,
-    store_options: StoreOptions,
 }
 
 impl OtherOpening {
@@ -55,22 +55,19 @@ impl OtherOpening {
         &self.location
     }
 
-    /// Returns its store.
-    ///
-    /// # Errors
-    /// The location or a setting can't be.
-    pub fn store(&self) -> Result<Store, Failure> {
-        Store::at(&self.location, &self.store_options).map_err(|error| self.named(error.into()))
+    /// Returns what opens it.
+    pub fn opening(&self) -> &Opening {
+        &self.opening
     }
 
     /// Opens it.
     ///
     /// # Errors
     /// As [`Repository::open`], with its name.
-    pub async fn open(&self, store: Store, options: OpenOptions) -> Result<Repository, Failure> {
-        Repository::open(store, &self.credential, options).await.map_err(|error| {
+    pub async fn open(&self, context: &Context) -> Result<Repository, Failure> {
+        self.opening.open(context).await.map_err(|error| {
             let is_wrong_key = matches!(error, dedump_core::Error::WrongKey { .. });
-            let mut failure = self.named(error.into());
+            let mut failure = named(&self.location, error.into());
             if is_wrong_key && !self.is_own {
                 let [password_file, ..] = self.variables.flags;
                 failure.message += &format!(
@@ -80,14 +77,14 @@ impl OtherOpening {
             failure
         })
     }
+}
 
-    /// There are two repositories, so a message must say which.
-    fn named(&self, failure: Failure) -> Failure {
-        if failure.message.contains(&self.location) {
-            return failure;
-        }
-        Failure { message: format!("{}: {}", self.location, failure.message), ..failure }
+/// There are two repositories, so a message must say which.
+fn named(location: &str, failure: Failure) -> Failure {
+    if failure.message.contains(location) {
+        return failure;
     }
+    Failure { message: format!("{location}: {}", failure.message), ..failure }
 }
 
 /// Reads settings of a store, a line each: `key = value`, and `#` before remarks.

@@ -6,13 +6,10 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::{Meter, Work};
 use crate::{human, json, output, secret};
 use clap::{Args, ValueEnum};
-use dedump_core::{
-    BackupOptions, BackupReport, DeltaMode, Engine, Filter, PackCache, Quality, backup, check_stream_name, find,
-};
+use dedump_core::{BackupOptions, BackupReport, DeltaMode, Engine, Filter, Quality, backup, check_stream_name, find};
 use dedump_engines::{CommandEngine, CommandOptions, StdinEngine, StdinOptions};
 use serde_json::json;
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Back up what a command prints, or standard input
@@ -64,18 +61,6 @@ pub struct BackupArgs {
     /// Compress against this snapshot: an id or `latest` [default: the newest of the source, of this host first]
     #[arg(long, value_name = "SNAPSHOT")]
     parent: Option<String>,
-    /// Keep what is stored in this folder, too, for the deltas of later backups [env: DEDUMP_CACHE_DIR]
-    ///
-    /// A repository on this machine needs no cache and has none unless this is given. The folder may be deleted at any time.
-    #[arg(long, value_name = "DIR", env = "DEDUMP_CACHE_DIR", hide_env = true)]
-    cache_dir: Option<PathBuf>,
-    /// How much the cache may hold, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 2048, hide_short_help = true)]
-    #[arg(value_parser = clap::value_parser!(u64).range(..=1 << 40))]
-    cache_size: u64,
-    /// Use no cache, whatever the environment says
-    #[arg(long)]
-    no_cache: bool,
     /// `-` stands for standard input; the usage line says so
     #[arg(value_name = "-", hide = true)]
     input: Vec<OsString>,
@@ -102,13 +87,6 @@ pub fn run(context: &Context, args: BackupArgs) -> Outcome {
         if let Some(parent) = &args.parent {
             options.parent = Some(find(&repository, parent, &Filter::default()).await?.id);
         }
-        let repository = match &args.cache_dir {
-            Some(folder) if !args.no_cache => {
-                let cache = PackCache::new(folder, repository.id(), args.cache_size << 20);
-                repository.with_cache(cache)
-            }
-            _ => repository,
-        };
         meter.start();
         Ok(backup(&repository, &*engine, &options, &meter).await?)
     })?;

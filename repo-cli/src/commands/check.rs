@@ -59,7 +59,9 @@ pub fn run(context: &Context, args: &CheckArgs) -> Outcome {
         None => ReadData::Nothing,
     };
     let started = Instant::now();
-    let report = context.with_repository("nothing was changed", async |repository| {
+    // The store is judged, and nothing else.
+    let opening = context.opening()?.without_cache();
+    let report = context.with_opening(opening, "nothing was changed", async |repository| {
         if args.store {
             probe_store(&repository).await?;
         }

@@ -9,9 +9,7 @@ use crate::progress::Work;
 use crate::secret::{SecretFlags, TO};
 use crate::{human, json, runtime, time};
 use clap::Args;
-use dedump_core::{
-    CopyOptions, CopyPlan, CopyReport, Filter, OpenOptions, Repository, Snapshot, copy, find, list, plan_copy,
-};
+use dedump_core::{CopyOptions, CopyPlan, CopyReport, Filter, Repository, Snapshot, copy, find, list, plan_copy};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -100,13 +98,12 @@ pub fn run(context: &Context, args: CopyArgs) -> Outcome {
     options.compression_level = args.compression;
     let opening = context.opening()?;
     let other = args.to.other().opening(context, opening.credential())?;
-    let store = other.store()?;
-    let threads = OpenOptions { threads_n: context.threads_n() };
+    let store = other.opening().store().clone();
     let meter = context.meter(Work::Copy);
     let started = Instant::now();
     let work = async {
         let from = opening.open(context).await?;
-        let to = other.open(store.clone(), threads).await?;
+        let to = other.open(context).await?;
         let (snapshots, mut problems) = chosen(&from, &args.snapshots, &filter).await?;
         let plan = plan_copy(&from, &to, snapshots, args.again).await?;
         if args.dry_run {
@@ -119,8 +116,11 @@ pub fn run(context: &Context, args: CopyArgs) -> Outcome {
         Ok((plan, Some(report)))
     };
     let stands = "the copies that were complete stand; run it again, and it goes on";
-    let (plan, report) = runtime::run(work, Some(store.clone()), stands)?;
+    let done = runtime::run(work, Some(store.clone()), stands);
     drop(meter);
+    opening.complain();
+    other.opening().complain();
+    let (plan, report) = done?;
     let Some(report) = report else {
         context.print(|| plan_to_json(&plan), || plan_to_text(&plan, store.location()))?;
         return Ok(Exit::Done);

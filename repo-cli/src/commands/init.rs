@@ -7,7 +7,7 @@ use crate::other::Other;
 use crate::secret::{LIKE, SecretFlags};
 use crate::{output, runtime, secret};
 use clap::Args;
-use dedump_core::{Argon2Params, CreateOptions, OpenOptions, Repository, Store};
+use dedump_core::{Argon2Params, CreateOptions, Repository, Store};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -110,10 +110,10 @@ pub fn run(context: &Context, args: InitArgs) -> Outcome {
     };
     let create = async {
         if let Some(other) = &other {
-            let threads = OpenOptions { threads_n: context.threads_n() };
-            options.like = Some(other.open(other.store()?, threads).await?);
+            options.like = Some(other.open(context).await?);
         }
         let store = Store::create_at(location, &store_options).await?;
+        context.count(&store);
         Ok(Repository::create(store, &credential, options).await?)
     };
     let repository = runtime::run(create, None, "run it again in an empty directory")?;

@@ -3,7 +3,7 @@
 use crate::context::{Context, host_name};
 use crate::exit::{Exit, Outcome};
 use crate::progress::Work;
-use crate::{args, human, output};
+use crate::{args, human, json, output};
 use clap::Args;
 use dedump_core::{MaxUnused, PruneOptions, PruneOutcome, PrunePlan, PruneReport, plan_prune, prune};
 use serde_json::json;
@@ -74,6 +74,7 @@ fn plan_json(plan: &PrunePlan) -> serde_json::Value {
         "freed_bytes": plan.freed_bytes,
         "unused_after_bytes": plan.unused_after_bytes,
         "no_room_packs": plan.no_room_n,
+        "merged_fragments": plan.merged_fragments_n,
         "requests": plan.requests_n,
     })
 }
@@ -84,7 +85,6 @@ fn to_json(report: &PruneReport) -> serde_json::Value {
         PruneOutcome::Waiting(sessions) => ("waiting", sessions.iter().map(ToString::to_string).collect()),
         _ => ("nothing", Vec::new()),
     };
-    let requests = report.requests;
     json!({
         "dry_run": false,
         "outcome": outcome,
@@ -94,12 +94,7 @@ fn to_json(report: &PruneReport) -> serde_json::Value {
         "packs_written": report.packs_written_n,
         "bytes_written": report.bytes_written,
         "fenced": report.fenced.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "requests": {
-            "list": requests.lists_n,
-            "read": requests.reads_n,
-            "write": requests.writes_n,
-            "delete": requests.deletes_n,
-        },
+        "requests": json::requests(&report.requests),
     })
 }
 
@@ -131,8 +126,15 @@ fn plan_facts(plan: &PrunePlan) -> Vec<(&'static str, String)> {
         ("unused then", unused(plan.unused_after_bytes, after)),
         ("requests", format!("about {}", human::count(plan.requests_n))),
     ];
+    facts.extend(merged(plan));
     facts.extend(no_room(plan));
     facts
+}
+
+/// Says what is merged of the index.
+fn merged(plan: &PrunePlan) -> Option<(&'static str, String)> {
+    let fragments = human::counted(plan.merged_fragments_n, "small fragment");
+    (plan.merged_fragments_n > 0).then(|| ("index", format!("{fragments} into few")))
 }
 
 /// Says what stays only because the disk is too full.
@@ -142,7 +144,7 @@ fn no_room(plan: &PrunePlan) -> Option<(&'static str, String)> {
 }
 
 fn plan_text(plan: &PrunePlan) -> String {
-    if plan.deleted_packs_n == 0 {
+    if plan.deleted_packs_n == 0 && plan.merged_fragments_n == 0 {
         return nothing(plan);
     }
     output::facts(&plan_facts(plan))
@@ -185,8 +187,12 @@ fn to_text(report: &PruneReport, has_waited: bool) -> String {
                 ("freed", human::bytes(freed)),
                 ("unused", unused(plan.unused_after_bytes, after)),
                 (
-                    "requests",
-                    format!("{} (planned {})", human::count(report.requests.total()), human::count(plan.requests_n)),
+                    "to do it",
+                    format!(
+                        "{} (planned {})",
+                        human::counted(report.requests.total(), "request"),
+                        human::count(plan.requests_n)
+                    ),
                 ),
             ];
             if !report.fenced.is_empty() {
@@ -194,6 +200,7 @@ fn to_text(report: &PruneReport, has_waited: bool) -> String {
                 let sessions = human::counted(ids.len() as u64, "session");
                 facts.push(("fenced", format!("{sessions} with no sign of life: {}", ids.join(", "))));
             }
+            facts.extend(merged(plan));
             facts.extend(no_room(plan));
             output::facts(&facts)
         }

@@ -16,7 +16,9 @@ pub struct ReindexArgs {}
 
 /// Runs it.
 pub fn run(context: &Context, _: &ReindexArgs) -> Outcome {
-    let report = context.with_repository("the old index stays in force", async |repository| {
+    // Whoever doubts the index doubts its copies, too.
+    let opening = context.opening()?.without_cache();
+    let report = context.with_opening(opening, "the old index stays in force", async |repository| {
         Ok(reindex(&repository, &host_name(), &context.started_meter(Work::Objects("reindex"))).await?)
     })?;
     report.unreadable.iter().for_each(|problem| output::warning(problem));

@@ -1,128 +1,336 @@
-//! A local cache of packs, sealed as they are stored: what a backup wrote lately, for the deltas of the next one.
+//! A local cache of what never changes in a repository, sealed as it is stored.
 //!
-//! One file a pack, in a folder of the repository's own. Nothing relies on it: whatever is read from it is opened and
-//! verified like what comes from the store, and it may be deleted at any time. Several processes may use it at once: files
-//! appear under their names whole, and one that is gone is a miss. What was used longest ago goes first.
+//! One file an object, under its name in the store, in a folder of the repository's own: the config, index fragments,
+//! decisions, packs of manifests, and the packs of chunks that were written or read lately, for the deltas of the next backup.
+//! Key slots, marks, notices, holds and fences are never here.
+//!
+//! **Nothing relies on it.** Whatever is read from it is opened and verified as what comes from the store; what fails is
+//! forgotten, and the store is asked. That an object is there never follows from its copy here: only the store's listings say
+//! so. It may be deleted at any time, also while it is used.
+//!
+//! **Several processes** may use it at once: files appear under their names whole, and one that is gone is a miss.
+//!
+//! **Shares.** What was used longest ago goes first, data packs before the rest: a quarter of the room is for them and a quarter
+//! for packs of manifests, whatever else there is; the rest is for the index and the decisions. Each may use what the others
+//! leave, and gives it back when they need it. So no backup of new data pushes out what every command reads.
+//!
+//! A disk that is full, read-only or somebody else's ends the writing to it for the rest of the process, and says so once.
 
-use crate::words::id::{PackId, RepositoryId};
+mod files;
+
+use self::files::{Share, create_private, scan, write_new};
+use crate::words::id::{PackId, RepositoryId, SlotId};
+use crate::words::limits::PACK_BYTES_MAX;
 use bytes::Bytes;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-/// A folder with packs that were written or read lately. Cheap to clone.
+/// What an object must not have been used for, before it goes because a listing does not have it: another process may have
+/// stored it since that listing.
+const GONE_AGE_MIN: Duration = Duration::from_secs(3600);
+/// Below the cache's folder: what opened which location last.
+const LOCATIONS: &str = "locations";
+
+/// A folder for the caches of repositories. Cheap to clone; nothing is created before there is something to keep.
 #[derive(Debug, Clone)]
-pub struct PackCache {
+pub struct Cache {
     folder: Arc<Path>,
     bytes_max: u64,
+    state: Arc<Mutex<State>>,
 }
 
-impl PackCache {
-    /// Opens the cache of a repository, in a folder of its own below `folder`, for at most `bytes_max` bytes. Nothing is
-    /// created before there is something to keep.
-    pub fn new(folder: impl AsRef<Path>, repository: RepositoryId, bytes_max: u64) -> Self {
-        PackCache { folder: folder.as_ref().join(repository.to_string()).into(), bytes_max }
+#[derive(Debug, Default)]
+struct State {
+    /// Whether writing has failed: it is not tried again.
+    is_disabled: bool,
+    problem: Option<String>,
+}
+
+/// What opened a location the last time. A hint: whoever goes by it finds out whether it still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hint {
+    /// The repository that lies there.
+    pub repository: RepositoryId,
+    /// The key slot that opened.
+    pub slot: SlotId,
+}
+
+impl Cache {
+    /// Names a folder, of which each repository may use `bytes_max` bytes.
+    pub fn new(folder: impl AsRef<Path>, bytes_max: u64) -> Cache {
+        Cache { folder: folder.as_ref().into(), bytes_max, state: Arc::default() }
     }
 
-    /// Returns the folder that the packs lie in.
+    /// Returns the folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    fn path(&self, pack: PackId) -> PathBuf {
-        self.folder.join(pack.to_string())
+    /// Returns why nothing is kept any more, once, if that is so.
+    pub fn take_problem(&self) -> Option<String> {
+        self.state().problem.take()
     }
 
-    /// Returns a part of a pack; `None` if it is not there, or can't be read: it is a cache.
-    pub(crate) async fn read(&self, pack: PackId, range: Range<u64>) -> Option<Bytes> {
-        let path = self.path(pack);
-        blocking(move || read(&path, range)).await.ok()
-    }
-
-    /// Keeps a pack, and makes room for it.
-    ///
-    /// # Errors
-    /// The file system's. The pack is in the store already, so nothing is lost.
-    pub(crate) async fn keep(&self, pack: PackId, bytes: Bytes) -> io::Result<()> {
-        let this = self.clone();
-        blocking(move || this.keep_now(pack, &bytes)).await
-    }
-
-    fn keep_now(&self, pack: PackId, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() as u64 > self.bytes_max {
-            return Ok(());
+    /// Returns the cache of a repository.
+    pub(crate) fn of(&self, repository: RepositoryId) -> RepositoryCache {
+        RepositoryCache {
+            folder: self.folder.join(repository.to_string()).into(),
+            cache: self.clone(),
+            repository,
+            used: Arc::default(),
+            verified: Arc::default(),
         }
-        create_private(&self.folder)?;
-        let temporary = self.folder.join(format!("{}.{}.tmp", pack, std::process::id()));
-        let written = File::create(&temporary).and_then(|mut file| {
-            file.write_all(bytes)?;
-            // By the clock that reading goes by: the file system's own may lag behind it.
-            file.set_modified(SystemTime::now())
-        });
-        if let Err(error) = written.and_then(|()| fs::rename(&temporary, self.path(pack))) {
-            // What is left of it goes with the next `make_room` if it can't go now.
-            let _ = fs::remove_file(&temporary);
-            return Err(error);
-        }
-        self.make_room()
     }
 
-    /// Forgets a pack, because what was read of it was not what was written.
-    pub(crate) async fn forget(&self, pack: PackId) {
-        let path = self.path(pack);
+    /// Returns what opened a location the last time.
+    pub(crate) async fn hint(&self, location: &str) -> Option<Hint> {
+        let path = self.hint_path(location);
+        let text = blocking(move || fs::read_to_string(path)).await.ok()?;
+        let (repository, slot) = text.trim_end().split_once(' ')?;
+        Some(Hint { repository: repository.parse().ok()?, slot: slot.parse().ok()? })
+    }
+
+    /// Notes what opened a location.
+    pub(crate) async fn set_hint(&self, location: &str, hint: Hint) {
+        let (this, path) = (self.clone(), self.hint_path(location));
+        let text = format!("{} {}\n", hint.repository, hint.slot);
+        self.attempt(move || {
+            create_private(&this.folder.join(LOCATIONS))?;
+            write_new(&path, text.as_bytes())
+        })
+        .await;
+    }
+
+    /// The location is hashed: it may be long, or name what others need not read in a file's name.
+    fn hint_path(&self, location: &str) -> PathBuf {
+        self.folder.join(LOCATIONS).join(blake3::hash(location.as_bytes()).to_hex().as_str())
+    }
+
+    /// Writes something, unless writing has failed before.
+    async fn attempt(&self, write: impl FnOnce() -> io::Result<()> + Send + 'static) {
+        if self.state().is_disabled {
+            return;
+        }
+        match blocking(write).await {
+            // Somebody deletes the cache meanwhile, as anybody may.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let mut state = self.state();
+                if !state.is_disabled {
+                    let folder = self.folder.display();
+                    state.problem = Some(format!("the cache in {folder} keeps nothing more: {error}"));
+                }
+                state.is_disabled = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The cache of one repository. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct RepositoryCache {
+    cache: Cache,
+    folder: Arc<Path>,
+    repository: RepositoryId,
+    used: Arc<Mutex<Used>>,
+    /// Packs whose copies here were found to be whole.
+    verified: Arc<Mutex<HashSet<PackId>>>,
+}
+
+/// What the folder holds, as far as this process knows.
+#[derive(Debug, Default)]
+struct Used {
+    /// By the last look; `None` before the first.
+    bytes: Option<u64>,
+    added_bytes: u64,
+}
+
+impl RepositoryCache {
+    /// Returns the folder of caches that it is a part of.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Notes the key slot that opened the repository at a location.
+    pub(crate) async fn set_hint(&self, location: &str, slot: SlotId) {
+        self.cache.set_hint(location, Hint { repository: self.repository, slot }).await;
+    }
+
+    /// Returns an object of at most `bytes_max` bytes, unverified; `None` if it is not there, or can't be read: it is a cache.
+    pub(crate) async fn get(&self, name: &str, bytes_max: usize) -> Option<Bytes> {
+        let path = self.folder.join(name);
+        blocking(move || read_all(&path, bytes_max as u64)).await.ok()
+    }
+
+    /// Keeps an object, and makes room for it. What fails costs a request later, and is told once.
+    pub(crate) async fn keep(&self, name: &str, bytes: Bytes) {
+        if bytes.len() as u64 > self.cache.bytes_max {
+            return;
+        }
+        let (this, path) = (self.clone(), self.folder.join(name));
+        self.cache
+            .attempt(move || {
+                create_private(path.parent().expect("it is below the folder"))?;
+                write_new(&path, &bytes)?;
+                this.added(bytes.len() as u64)
+            })
+            .await;
+    }
+
+    /// Forgets an object, because what was read of it was not what was written.
+    pub(crate) async fn forget(&self, name: &str) {
+        let path = self.folder.join(name);
         // Gone already, or it can't go: either way nothing relies on it.
         let _ = blocking(move || fs::remove_file(path)).await;
     }
 
-    /// Deletes what was used longest ago until the rest fits.
-    fn make_room(&self) -> io::Result<()> {
-        let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            // A file that goes while we look is gone.
-            let Ok((entry, metadata)) = entry.and_then(|entry| entry.metadata().map(|metadata| (entry, metadata)))
-            else {
-                continue;
-            };
-            if metadata.is_file() {
-                files.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), metadata.len(), entry.path()));
+    /// Returns a pack whose bytes hash to its name; `None` if it is not there.
+    pub(crate) async fn pack(&self, name: &str, pack: PackId) -> Option<Bytes> {
+        let path = self.folder.join(name);
+        blocking(move || read_pack(&path, pack)).await.ok()
+    }
+
+    /// Returns a part of a pack whose bytes hash to its name; `None` if it is not there.
+    ///
+    /// The first time the whole file is read for that.
+    pub(crate) async fn pack_part(&self, name: &str, pack: PackId, range: Range<u64>) -> Option<Bytes> {
+        let (this, path) = (self.clone(), self.folder.join(name));
+        blocking(move || {
+            if this.verified().contains(&pack) {
+                return read_range(&path, range);
             }
-        }
-        files.sort();
-        let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-        for (_, file_bytes, path) in files {
-            if bytes <= self.bytes_max {
-                break;
+            let bytes = read_pack(&path, pack)?;
+            this.verified().insert(pack);
+            let range = usize::try_from(range.start).map_err(io::Error::other)?
+                ..usize::try_from(range.end).map_err(io::Error::other)?;
+            if range.end > bytes.len() {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
             }
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => bytes -= file_bytes,
+            Ok(bytes.slice(range))
+        })
+        .await
+        .ok()
+    }
+
+    /// Forgets what lies here under a prefix and is not among these names: the store does not list it any more. What was used
+    /// within the hour stays: it may be newer than the listing.
+    pub(crate) async fn drop_gone(&self, prefix: &str, names: impl IntoIterator<Item = &str>) {
+        let listed: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
+        let (folder, prefix) = (self.folder.clone(), prefix.to_owned());
+        // What can't be looked at or deleted stays until there is no room for it.
+        let _ = blocking(move || {
+            for entry in fs::read_dir(folder.join(&prefix))? {
+                let entry = entry?;
+                let is_listed = |file: &str| listed.contains(&format!("{prefix}/{file}"));
+                if !entry.file_name().to_str().is_some_and(is_listed) && is_older(&entry, GONE_AGE_MIN) {
+                    fs::remove_file(entry.path())?;
+                }
             }
+            Ok(())
+        })
+        .await;
+    }
+
+    fn verified(&self) -> MutexGuard<'_, HashSet<PackId>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that something was added. Looks at the folder first, and then whenever there may be too much: others may have
+    /// added to it, too.
+    fn added(&self, bytes_n: u64) -> io::Result<()> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.added_bytes += bytes_n;
+        let bytes_max = self.cache.bytes_max;
+        let fits = used.bytes.is_some_and(|bytes| bytes + used.added_bytes <= bytes_max);
+        if !fits || used.added_bytes > bytes_max / 16 {
+            *used = Used { bytes: Some(make_room(&self.folder, bytes_max)?), added_bytes: 0 };
         }
         Ok(())
     }
 }
 
-fn read(path: &Path, range: Range<u64>) -> io::Result<Bytes> {
-    let mut file = File::open(path)?;
+/// Deletes what was used longest ago until the rest fits; returns what is left, in bytes.
+fn make_room(folder: &Path, bytes_max: u64) -> io::Result<u64> {
+    let mut files = scan(folder)?;
+    files.sort();
+    let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
+    let floors = [
+        (Share::Data, bytes_max / 4),
+        (Share::Manifests, bytes_max / 4),
+        (Share::Index, bytes_max - bytes_max / 4 * 2),
+    ];
+    for (share, floor) in floors {
+        let of_share = || files.iter().filter(|file| file.share == share);
+        let mut share_bytes: u64 = of_share().map(|file| file.bytes).sum();
+        for file in of_share() {
+            if bytes <= bytes_max || share_bytes <= floor {
+                break;
+            }
+            match fs::remove_file(&file.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {
+                    bytes -= file.bytes;
+                    share_bytes -= file.bytes;
+                }
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn is_older(entry: &fs::DirEntry, age_min: Duration) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age > age_min))
+}
+
+/// Opens a file, and notes that it is used.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
     // The time of change says when it was used last. On a file system that can't tell, the order is that of writing.
     let _ = file.set_modified(SystemTime::now());
+    Ok(file)
+}
+
+fn read_all(path: &Path, bytes_max: u64) -> io::Result<Bytes> {
+    let file = open(path)?;
+    if file.metadata()?.len() > bytes_max {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+/// Reads a pack; one that is damaged goes.
+fn read_pack(path: &Path, pack: PackId) -> io::Result<Bytes> {
+    let bytes = read_all(path, PACK_BYTES_MAX as u64)?;
+    if *blake3::hash(&bytes).as_bytes() != pack.0 {
+        fs::remove_file(path)?;
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    Ok(bytes)
+}
+
+fn read_range(path: &Path, range: Range<u64>) -> io::Result<Bytes> {
+    let mut file = open(path)?;
     file.seek(SeekFrom::Start(range.start))?;
     let mut bytes = vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
     file.read_exact(&mut bytes)?;
     Ok(bytes.into())
 }
 
-fn create_private(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
+
+#[cfg(test)]
+mod tests;

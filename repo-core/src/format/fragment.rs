@@ -26,7 +26,15 @@ use crate::words::error::{Error, Result};
 use crate::words::id::PackId;
 use crate::words::limits::FRAGMENT_BYTES_MAX;
 
-const PACK_ENTRY_BYTES: usize = 84;
+/// What names a pack, before what it holds.
+const PACK_INFO_BYTES: usize = 80;
+/// The least that a pack takes.
+const PACK_ENTRY_BYTES: usize = PACK_INFO_BYTES + 4;
+
+/// Returns the bytes that a pack takes in a fragment, before the seal.
+pub fn entry_bytes_n(pack: &PackContents) -> usize {
+    PACK_INFO_BYTES + contents::encoded_bytes_n(&pack.blobs)
+}
 
 /// Encodes and seals a fragment.
 pub fn seal(sealer: Sealer<'_>, name: FragmentName, salt: [u8; 32], packs: &[PackContents]) -> Vec<u8> {

@@ -74,6 +74,13 @@ pub struct PackContents {
     pub blobs: Vec<BlobEntry>,
 }
 
+impl PackContents {
+    /// Returns how many chunks or nodes it holds.
+    pub fn chunks_n(&self) -> usize {
+        self.blobs.iter().map(|blob| blob.chunks.len()).sum()
+    }
+}
+
 /// A blob's plaintext after compression, and what its entry will say.
 #[derive(Debug)]
 pub struct EncodedBlob {

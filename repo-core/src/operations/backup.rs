@@ -134,8 +134,9 @@ pub(super) async fn run(
         Ok((make(session.started_ms(), dumped)?, problems))
     });
     match made {
-        Ok((record, problems)) => {
+        Ok((record, mut problems)) => {
             session.commit(SNAPSHOTS, &record).await?;
+            problems.extend(repository.cache.as_ref().and_then(|cache| cache.cache().take_problem()));
             Ok(BackupReport { snapshot: Snapshot { id, record }, problems })
         }
         Err(error) => {

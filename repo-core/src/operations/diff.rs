@@ -66,7 +66,7 @@ pub async fn diff(
         snapshot.record.streams.iter().map(|stream| (stream.name.clone(), stream.clone())).collect()
     };
     let (before, after) = (by_name(before), by_name(after));
-    let fetcher = Fetcher::create(repository, loader::load(repository).await?.index);
+    let fetcher = Fetcher::create(repository, loader::load_to_read(repository).await?.index);
     let mut report = DiffReport::default();
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     for name in names {

@@ -9,6 +9,8 @@ pub mod forget;
 pub mod hold;
 pub mod keys;
 mod lookout;
+#[cfg(test)]
+mod opening;
 pub mod probe;
 pub mod prune;
 pub mod reindex;

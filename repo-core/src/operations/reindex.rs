@@ -45,6 +45,8 @@ pub struct ReindexReport {
 /// # Errors
 /// [`Error::Store`], [`Error::Conflict`]; the old index stays in force then.
 pub async fn reindex(repository: &Repository, host: &str, progress: &dyn Progress) -> Result<ReindexReport> {
+    // Whoever doubts the index doubts its copies, too.
+    let repository = &repository.without_cache();
     let mut session = Session::start(repository, "reindex", host, "").await?;
     let work = rebuild(repository, session.id(), progress);
     let (mut report, superseded) = match session.refresh_while(&AtomicU64::new(0), work).await {

@@ -55,7 +55,7 @@ pub async fn restore(
     progress: &dyn Progress,
 ) -> Result<RestoreReport> {
     let streams = select(snapshot, &options.streams)?;
-    let fetcher = Fetcher::create(repository, loader::load(repository).await?.index);
+    let fetcher = Fetcher::create(repository, loader::load_to_read(repository).await?.index);
     let mut report = RestoreReport::default();
     for stream in streams {
         progress.event(Event::StreamBegun { name: stream.name.clone(), bytes: Some(stream.bytes) });

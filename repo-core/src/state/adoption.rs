@@ -41,9 +41,7 @@ pub async fn adopt(ground: &impl Ground, loaded: &mut Loaded) -> Result<Vec<Pack
         }
     }
     packs.retain(|PackContents { info, .. }| {
-        loaded.packs.bytes(info.kind, info.id) == Some(info.bytes)
-            && !condemned.contains(&info.id)
-            && !loaded.index.has_pack(&info.id)
+        loaded.packs.has(info) && !condemned.contains(&info.id) && !loaded.index.has_pack(&info.id)
     });
     let mut readable = packs.clone();
     hide_unreadable(&mut readable, |id| loaded.index.depth_of(id));

@@ -257,7 +257,9 @@ impl<'a> BaseReader<'a> {
         if matches!(failure.error, Error::Damaged { .. }) {
             self.fetcher.reader().forget(failure.pack).await;
         }
-        if !matches!(failure.error, Error::Missing { .. }) && self.problems.len() < 10 {
+        // A copy that is damaged is no problem of the repository.
+        let is_told = !self.fetcher.reader().is_cache_alone();
+        if is_told && !matches!(failure.error, Error::Missing { .. }) && self.problems.len() < 10 {
             self.problems.insert(format!("no delta against it: {}", failure.error));
         }
     }

@@ -8,15 +8,15 @@ use super::census::{Census, Needed, Survey};
 use super::index::{ChunkNumber, PacksListed};
 use super::loader::{self, Standings};
 use super::repository::Repository;
-use super::snapshots::{self, Decisions, Standing};
+use super::snapshots::{self, Decision, Decisions, Standing};
 use crate::format::decision::NoticeRecord;
-use crate::format::names::{self, FragmentName, INDEX, PRUNE, PackKind};
+use crate::format::names::{self, FragmentName, INDEX, MERGES, PRUNE, PackKind};
 use crate::format::pack::PackContents;
 use crate::words::error::{Error, Result};
 use crate::words::id::{PackId, SessionId};
 use crate::words::limits::READS_MAX;
 use futures::{StreamExt, stream};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a notice says: the packs that it names, or why it does not open.
 pub type Notice = (SessionId, Result<BTreeSet<(PackKind, PackId)>>);
@@ -34,6 +34,9 @@ pub enum Rule {
     GarbageWasThereBefore,
 }
 
+/// Index fragments, and their lengths in bytes.
+pub type FragmentsListed = BTreeMap<FragmentName, u64>;
+
 /// The steps that reading takes.
 pub trait Ground: Sync {
     /// Returns whether a rule holds, as it does everywhere but in the tests that break it.
@@ -43,9 +46,9 @@ pub trait Ground: Sync {
     }
     /// Lists the notices of prunes.
     fn notices(&self) -> impl Future<Output = Result<Vec<Notice>>> + Send;
-    /// Lists the index fragments.
-    fn fragment_names(&self) -> impl Future<Output = Result<BTreeSet<FragmentName>>> + Send;
-    /// Lists the decisions, and says which of these sessions committed.
+    /// Lists the index fragments, with their lengths in bytes.
+    fn fragment_names(&self) -> impl Future<Output = Result<FragmentsListed>> + Send;
+    /// Says which of these sessions committed: lists the decisions, or knows from an earlier listing.
     fn standings(&self, sessions: BTreeSet<SessionId>) -> impl Future<Output = Result<Standings>> + Send;
     /// Lists the packs.
     fn packs(&self) -> impl Future<Output = Result<PacksListed>> + Send;
@@ -60,6 +63,15 @@ pub struct Other {
     pub id: SessionId,
     /// Whether it looks dead: then it may be fenced.
     pub looks_dead: bool,
+}
+
+/// What a prune is going to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Packs to condemn.
+    pub packs: BTreeSet<(PackKind, PackId)>,
+    /// Fragments that count, and are to be repeated in fewer.
+    pub fragments: BTreeSet<FragmentName>,
 }
 
 /// What a prune's decision says.
@@ -82,11 +94,8 @@ pub trait PruneGround: Ground {
     fn snapshots(&self) -> impl Future<Output = Result<Self::Snapshots>> + Send;
     /// Marks the chunks and nodes that these snapshots are made of.
     fn mark(&self, snapshots: &Self::Snapshots, census: &Census) -> impl Future<Output = Result<Needed>> + Send;
-    /// Chooses packs to condemn, besides those that are condemned already.
-    fn choose(
-        &self,
-        survey: &Survey<Self::Snapshots>,
-    ) -> impl Future<Output = Result<BTreeSet<(PackKind, PackId)>>> + Send;
+    /// Chooses packs to condemn, besides those that are condemned already, and fragments to merge.
+    fn choose(&self, survey: &Survey<Self::Snapshots>) -> impl Future<Output = Result<Choice>> + Send;
     /// Puts our notice.
     fn put_notice(&self, packs: &BTreeSet<(PackKind, PackId)>) -> impl Future<Output = Result<()>> + Send;
     /// Lists the other sessions' marks, and then which of them are not decided.
@@ -135,17 +144,31 @@ impl Ground for Repository {
         Ok(notices)
     }
 
-    async fn fragment_names(&self) -> Result<BTreeSet<FragmentName>> {
+    async fn fragment_names(&self) -> Result<FragmentsListed> {
         let listed = self.store.list(INDEX).await?;
-        Ok(listed.iter().filter_map(|object| names::parse_fragment(&object.name)).collect())
+        if let Some(cache) = &self.cache {
+            cache.drop_gone(INDEX, listed.iter().map(|object| object.name.as_str())).await;
+        }
+        Ok(listed.iter().filter_map(|object| Some((names::parse_fragment(&object.name)?, object.bytes))).collect())
     }
 
+    /// Asks first what was listed before: whoever committed then has committed now. Only of the others decisions are listed.
     async fn standings(&self, sessions: BTreeSet<SessionId>) -> Result<Standings> {
-        let decisions = Decisions::list(self).await?;
-        let mut read = stream::iter(sessions)
+        let mut standings = Standings { counting: committed(self, &sessions).await?, ..Standings::default() };
+        let mut open: BTreeSet<SessionId> = sessions.difference(&standings.counting).copied().collect();
+        if open.is_empty() {
+            return Ok(standings);
+        }
+        let merges = snapshots::list_ids(self, MERGES).await?;
+        standings.counting.extend(merged(self, &merges, &open).await?);
+        open.retain(|id| !standings.counting.contains(id));
+        if open.is_empty() {
+            return Ok(standings);
+        }
+        let decisions = Decisions::list_besides(self, merges).await?;
+        let mut read = stream::iter(open)
             .map(async |id| Ok::<_, Error>((id, decisions.standing(self, id).await?)))
             .buffer_unordered(READS_MAX);
-        let mut standings = Standings::default();
         while let Some(standing) = read.next().await {
             match standing? {
                 (id, Standing::Counts) => drop(standings.counting.insert(id)),
@@ -168,4 +191,48 @@ impl Ground for Repository {
     async fn fragment(&self, name: FragmentName) -> Result<Option<Vec<PackContents>>> {
         loader::read_fragment(self, name).await
     }
+}
+
+/// Returns which of these sessions committed, by the last listing of snapshots and tombstones.
+async fn committed(repository: &Repository, sessions: &BTreeSet<SessionId>) -> Result<BTreeSet<SessionId>> {
+    let known = repository.known.listed();
+    let mut committed: BTreeSet<SessionId> = sessions.intersection(&known.committed).copied().collect();
+    let forgotten: Vec<_> =
+        sessions.difference(&committed).filter(|id| known.forgotten.contains(id)).copied().collect();
+    let mut read = stream::iter(forgotten)
+        .map(|id| async move { (id, snapshots::read_listed_tombstone(repository, id).await) })
+        .buffer_unordered(READS_MAX);
+    while let Some((id, tombstone)) = read.next().await {
+        match tombstone {
+            Ok(Some(_)) => drop(committed.insert(id)),
+            Ok(None) => {}
+            // The listing of all decisions tells what to make of it.
+            Err(error) if error.is_damage() || matches!(error, Error::NewerFormat { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    repository.known.add_committed(committed.iter().copied());
+    Ok(committed)
+}
+
+/// Returns which of these sessions committed a merge.
+async fn merged(
+    repository: &Repository,
+    merges: &BTreeSet<SessionId>,
+    sessions: &BTreeSet<SessionId>,
+) -> Result<Vec<SessionId>> {
+    if let Some(cache) = &repository.cache {
+        let names: Vec<String> = merges.iter().map(|id| names::of_session(MERGES, *id)).collect();
+        cache.drop_gone(MERGES, names.iter().map(String::as_str)).await;
+    }
+    let mut read = stream::iter(merges.intersection(sessions).copied())
+        .map(|id| async move { Ok::<_, Error>((id, snapshots::read_listed(repository, MERGES, id).await?)) })
+        .buffer_unordered(READS_MAX);
+    let mut merged = Vec::new();
+    while let Some(decision) = read.next().await {
+        if let (id, Some(Decision::Merge(_))) = decision? {
+            merged.push(id);
+        }
+    }
+    Ok(merged)
 }

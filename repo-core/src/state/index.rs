@@ -429,13 +429,17 @@ fn entry_number(n: usize) -> u32 {
     u32::try_from(n).ok().filter(|number| *number != EMPTY).expect("fewer than 2^32 chunks")
 }
 
-/// The packs that really are in the store, with their lengths.
+/// The packs that really are in the store, with their lengths; or nobody asked, and any pack may be.
 #[derive(Default)]
-pub struct PacksListed(HashMap<(PackKind, PackId), u64>);
+pub struct PacksListed {
+    there: HashMap<(PackKind, PackId), u64>,
+    is_presumed: bool,
+}
 
 impl FromIterator<(PackKind, PackId, u64)> for PacksListed {
     fn from_iter<T: IntoIterator<Item = (PackKind, PackId, u64)>>(packs: T) -> Self {
-        PacksListed(packs.into_iter().map(|(kind, id, bytes)| ((kind, id), bytes)).collect())
+        let there = packs.into_iter().map(|(kind, id, bytes)| ((kind, id), bytes)).collect();
+        PacksListed { there, is_presumed: false }
     }
 }
 
@@ -444,17 +448,27 @@ impl PacksListed {
     pub fn collect(kind: PackKind, prefix: &str, listed: &[Listed], into: &mut PacksListed) {
         let packs =
             listed.iter().filter_map(|object| names::parse(prefix, &object.name).map(|id| ((kind, id), object.bytes)));
-        into.0.extend(packs);
+        into.there.extend(packs);
     }
 
-    /// Returns the length of a pack, if it is there.
+    /// Presumes that every pack is there.
+    pub fn presumed() -> PacksListed {
+        PacksListed { there: HashMap::new(), is_presumed: true }
+    }
+
+    /// Returns the length of a pack, if it was listed.
     pub fn bytes(&self, kind: PackKind, id: PackId) -> Option<u64> {
-        self.0.get(&(kind, id)).copied()
+        self.there.get(&(kind, id)).copied()
+    }
+
+    /// Returns whether a pack is there, as far as that was asked, and as long as it should be.
+    pub fn has(&self, info: &PackInfo) -> bool {
+        self.is_presumed || self.bytes(info.kind, info.id) == Some(info.bytes)
     }
 
     /// Returns all packs with their lengths, sorted.
     pub fn sorted(&self) -> Vec<(PackKind, PackId, u64)> {
-        let mut packs: Vec<_> = self.0.iter().map(|((kind, id), bytes)| (*kind, *id, *bytes)).collect();
+        let mut packs: Vec<_> = self.there.iter().map(|((kind, id), bytes)| (*kind, *id, *bytes)).collect();
         packs.sort();
         packs
     }

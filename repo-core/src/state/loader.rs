@@ -1,6 +1,7 @@
 //! Reads the index out of its fragments, or, where those fail, out of the packs' trailers.
 
-use super::ground::Ground;
+use super::ahead::ahead;
+use super::ground::{FragmentsListed, Ground, Notice, Rule};
 use super::index::{Index, PacksListed};
 use super::repository::Repository;
 use crate::format::contents::BlobEntry;
@@ -8,16 +9,21 @@ use crate::format::fragment;
 use crate::format::header::HEADER_BYTES;
 use crate::format::names::{self, FragmentName, INDEX, META, PACKS, PackKind};
 use crate::format::pack::{self, PackContents, PackOpener, TAIL_BYTES};
+use crate::format::record::Sealer;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, PackId, SessionId};
-use crate::words::limits::{FRAGMENT_BYTES_MAX, PACK_TAIL_READ_BYTES, READS_MAX};
-use futures::{StreamExt, stream};
+use crate::words::limits::{FRAGMENT_BYTES_MAX, FRAGMENT_READS_BYTES_MAX, PACK_TAIL_READ_BYTES};
+use bytes::Bytes;
+use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::pin::pin;
 
 /// An index, and what was found on the way.
 pub struct Loaded {
     /// What counted fragments say of packs that are there.
     pub index: Index,
+    /// Chunks and nodes that each of those lists that opened.
+    pub chunks_n_of: BTreeMap<FragmentName, u64>,
     /// The packs that are there.
     pub packs: PacksListed,
     /// Fragments that were listed and count.
@@ -71,6 +77,44 @@ pub enum Rank {
 /// [`Error::Store`]. Damage is in the result.
 pub async fn load(ground: &impl Ground) -> Result<Loaded> {
     load_avoiding(ground, &HashSet::new()).await
+}
+
+/// As [`load`], for those who only read, and find out by reading whether a pack is there: nobody lists the packs, which takes a
+/// request for every thousand. Whoever finds one gone loads the index again, with the listing.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_to_read(ground: &impl Ground) -> Result<Loaded> {
+    load(&Presuming(ground)).await
+}
+
+/// A ground on which every pack is presumed to be there.
+struct Presuming<'a, G>(&'a G);
+
+impl<G: Ground> Ground for Presuming<'_, G> {
+    fn keeps(&self, rule: Rule) -> bool {
+        self.0.keeps(rule)
+    }
+
+    async fn notices(&self) -> Result<Vec<Notice>> {
+        self.0.notices().await
+    }
+
+    async fn fragment_names(&self) -> Result<FragmentsListed> {
+        self.0.fragment_names().await
+    }
+
+    async fn standings(&self, sessions: BTreeSet<SessionId>) -> Result<Standings> {
+        self.0.standings(sessions).await
+    }
+
+    async fn packs(&self) -> Result<PacksListed> {
+        Ok(PacksListed::presumed())
+    }
+
+    async fn fragment(&self, name: FragmentName) -> Result<Option<Vec<PackContents>>> {
+        self.0.fragment(name).await
+    }
 }
 
 /// As [`load`], but with everything where fragments say that it is, also what nobody could decode: for those who look for
@@ -172,9 +216,7 @@ async fn read_counted(
             Err(error) => return Err(error),
         }
     }
-    packs.retain(|PackContents { info, .. }| {
-        rank(&info.id) != Rank::Never && loaded.packs.bytes(info.kind, info.id) == Some(info.bytes)
-    });
+    packs.retain(|PackContents { info, .. }| rank(&info.id) != Rank::Never && loaded.packs.has(info));
     Ok(packs)
 }
 
@@ -232,17 +274,18 @@ pub async fn listed_blobs(repository: &Repository, pack: PackId) -> Result<Optio
 }
 
 async fn load_once<L: Listener>(ground: &impl Ground, rank: impl Fn(&PackId) -> Rank) -> Result<((Loaded, L), bool)> {
-    let names = ground.fragment_names().await?;
+    let listed = ground.fragment_names().await?;
     let Standings { counting, problems, unknown } =
-        ground.standings(names.iter().map(|name| name.session).collect()).await?;
+        ground.standings(listed.keys().map(|name| name.session).collect()).await?;
     let (counted, uncounted): (BTreeSet<_>, BTreeSet<_>) =
-        names.into_iter().partition(|name| counting.contains(&name.session));
+        listed.keys().copied().partition(|name: &FragmentName| counting.contains(&name.session));
     let packs = ground.packs().await?;
 
     let mut loaded = Loaded {
         index: Index::default(),
         packs,
         counted,
+        chunks_n_of: BTreeMap::new(),
         unknown: uncounted.iter().copied().filter(|name| unknown.contains(&name.session)).collect(),
         fragments_of: HashMap::new(),
         newer: Vec::new(),
@@ -255,16 +298,17 @@ async fn load_once<L: Listener>(ground: &impl Ground, rank: impl Fn(&PackId) -> 
     // Bases that were not known, or not shallow enough, when the delta came that names them; and how deep they may be.
     let mut awaited: HashMap<ChunkId, u8> = HashMap::new();
     let (mut gone, mut postponed, mut listener) = (false, Vec::new(), L::default());
-    let names: Vec<_> = loaded.counted.iter().copied().collect();
-    let mut reads =
-        stream::iter(names).map(|name| async move { (name, ground.fragment(name).await) }).buffered(READS_MAX);
+    let read = |name: FragmentName| (listed[&name], async move { (name, ground.fragment(name).await) });
+    let mut reads = pin!(ahead(loaded.counted.iter().copied().map(read).collect(), FRAGMENT_READS_BYTES_MAX));
     while let Some((name, fragment)) = reads.next().await {
         match fragment {
             Ok(Some(contents)) => {
+                let chunks_n = contents.iter().map(|pack| pack.chunks_n() as u64).sum();
+                loaded.chunks_n_of.insert(name, chunks_n);
                 for pack in contents {
                     let info = &pack.info;
                     loaded.fragments_of.entry(info.id).or_default().push(name);
-                    if loaded.packs.bytes(info.kind, info.id) != Some(info.bytes) {
+                    if !loaded.packs.has(info) {
                         loaded.lost.add(&pack);
                         continue;
                     }
@@ -292,7 +336,6 @@ async fn load_once<L: Listener>(ground: &impl Ground, rank: impl Fn(&PackId) -> 
             Err(error) => return Err(error),
         }
     }
-    drop(reads);
     for pack in postponed {
         let is_new = match rank(&pack.info.id) {
             Rank::Last => loaded.index.add_as_last_resort(&pack),
@@ -317,16 +360,31 @@ fn note_awaited(index: &Index, pack: &PackContents, awaited: &mut HashMap<ChunkI
     }
 }
 
-/// Reads a fragment, whether or not it counts; `None` if it is gone.
+/// Reads a fragment, whether or not it counts: from the cache, if it is there and opens; `None` if it is gone.
 ///
 /// # Errors
 /// [`Error::Damaged`], [`Error::NewerFormat`], [`Error::Store`].
 pub async fn read_fragment(repository: &Repository, name: FragmentName) -> Result<Option<Vec<PackContents>>> {
-    let Some(bytes) = repository.store.get(&names::fragment(name), FRAGMENT_BYTES_MAX).await? else { return Ok(None) };
-    let keys = repository.keys.clone();
-    let id = repository.id();
-    let sealer = move || fragment::open(crate::format::record::Sealer { repository: id, keys: &keys }, name, &bytes);
-    repository.cpu.run(sealer).await.map(Some)
+    let object = names::fragment(name);
+    let open = async |bytes: Bytes| {
+        let (id, keys) = (repository.id(), repository.keys.clone());
+        repository.cpu.run(move || fragment::open(Sealer { repository: id, keys: &keys }, name, &bytes)).await
+    };
+    if let Some(cache) = &repository.cache
+        && let Some(bytes) = cache.get(&object, FRAGMENT_BYTES_MAX).await
+    {
+        match open(bytes).await {
+            Ok(contents) => return Ok(Some(contents)),
+            // Whatever is wrong is wrong with the copy; the store's own may be whole.
+            Err(_) => cache.forget(&object).await,
+        }
+    }
+    let Some(bytes) = repository.store.get(&object, FRAGMENT_BYTES_MAX).await? else { return Ok(None) };
+    let contents = open(bytes.clone()).await?;
+    if let Some(cache) = &repository.cache {
+        cache.keep(&object, bytes).await;
+    }
+    Ok(Some(contents))
 }
 
 /// Lists the packs that are there.
@@ -336,7 +394,11 @@ pub async fn read_fragment(repository: &Repository, name: FragmentName) -> Resul
 pub async fn list_packs(repository: &Repository) -> Result<PacksListed> {
     let mut packs = PacksListed::default();
     for (kind, prefix) in [(PackKind::Data, PACKS), (PackKind::Meta, META)] {
-        PacksListed::collect(kind, prefix, &repository.store.list(prefix).await?, &mut packs);
+        let listed = repository.store.list(prefix).await?;
+        if let Some(cache) = &repository.cache {
+            cache.drop_gone(prefix, listed.iter().map(|object| object.name.as_str())).await;
+        }
+        PacksListed::collect(kind, prefix, &listed, &mut packs);
     }
     Ok(packs)
 }

@@ -1,6 +1,7 @@
 //! Floor 5, state: an open repository, and what operations on it share.
 
 pub mod adoption;
+pub mod ahead;
 pub mod assembly;
 pub mod bases;
 pub mod census;
@@ -10,6 +11,7 @@ pub mod fragments;
 pub mod ground;
 pub mod holds;
 pub mod index;
+pub mod known;
 pub mod loader;
 pub mod manifest;
 pub mod mark;

@@ -23,7 +23,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{self, BoxFuture, Either};
 use futures::stream::FuturesUnordered;
-use std::io;
 use tokio::sync::mpsc;
 
 /// Chunks that will make one blob: their plaintext, back to back, and what they are.
@@ -78,8 +77,6 @@ pub struct Stored {
     pub delta_bytes: u64,
     /// How many chunks have each depth, from 0.
     pub depths: Vec<u64>,
-    /// Why the cache could not keep a pack, for the first that it could not.
-    pub cache_problem: Option<String>,
 }
 
 impl Stored {
@@ -147,12 +144,9 @@ impl Packer<'_> {
     }
 }
 
-/// What a pack holds that is in the store now, and whether it is in the cache.
-type Put = (PackContents, io::Result<()>);
-
 /// Packs on their way to the store.
 struct Uploads<'a> {
-    running: FuturesUnordered<BoxFuture<'a, Result<Put>>>,
+    running: FuturesUnordered<BoxFuture<'a, Result<PackContents>>>,
     stored: mpsc::UnboundedSender<PackContents>,
     sum: Stored,
 }
@@ -178,10 +172,7 @@ impl Uploads<'_> {
         Ok(())
     }
 
-    fn note(&mut self, (contents, cached): Put) {
-        if let Err(error) = cached {
-            self.sum.cache_problem.get_or_insert_with(|| format!("the cache keeps nothing: {error}"));
-        }
+    fn note(&mut self, contents: PackContents) {
         self.sum.add(&contents);
         // Nobody listens any more when the operation has failed elsewhere; that failure is what is reported.
         let _ = self.stored.send(contents);
@@ -357,7 +348,7 @@ async fn verify_and_put(
     repository: &Repository,
     progress: &dyn Progress,
     Finished { contents, bytes, deltas }: Finished,
-) -> Result<Put> {
+) -> Result<PackContents> {
     let bytes = Bytes::from(bytes);
     let (keys, id, info) = (repository.keys.clone(), repository.id(), contents.info);
     let written = bytes.clone();
@@ -375,14 +366,14 @@ async fn verify_and_put(
         return Err(garbled(&format!("a pack did not read back from memory as it was written ({why})")));
     }
     let bytes_n = bytes.len() as u64;
-    repository.store.create_content_addressed(&names::pack(info.kind, info.id), bytes.clone()).await?;
+    let name = names::pack(info.kind, info.id);
+    repository.store.create_content_addressed(&name, bytes.clone()).await?;
     progress.event(Event::Stored { bytes: bytes_n });
-    // The pack is stored, whatever the cache says: it only means no deltas against it.
-    let cached = match &repository.cache {
-        Some(cache) => cache.keep(info.id, bytes).await,
-        None => Ok(()),
-    };
-    Ok((contents, cached))
+    // The next backup may make deltas against it.
+    if let Some(cache) = &repository.cache {
+        cache.keep(&name, bytes).await;
+    }
+    Ok(contents)
 }
 
 #[cfg(test)]
@@ -436,8 +427,7 @@ mod tests {
         let error = verify_and_put(&repository, &(), delta).await.expect_err("is found");
         assert!(error.to_string().contains("not the delta that was made"), "{error}");
 
-        let (_, cached) = verify_and_put(&repository, &(), job(whole(chunk))).await.expect("a whole one is put");
-        cached.expect("there is no cache to fail");
+        verify_and_put(&repository, &(), job(whole(chunk))).await.expect("a whole one is put");
         assert_eq!(store.list(names::PACKS).await.expect("lists").len(), 1);
     }
 }

@@ -2,13 +2,13 @@
 //! exploration of all interleavings runs are these very functions.
 
 use super::census::{Census, Needed, Survey, condemned};
-use super::ground::{Merged, Notice, Other, PruneGround, Rule};
+use super::fragments::Waiting;
+use super::ground::{Choice, Merged, Notice, Other, PruneGround, Rule};
 use super::index::ChunkNumber;
 use crate::format::names::{FragmentName, PackKind};
 use crate::format::pack::PackContents;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, PackId, SessionId};
-use crate::words::limits::FRAGMENT_CHUNKS_TARGET;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// How a prune ended.
@@ -44,9 +44,9 @@ pub struct Done {
 /// snapshot needs is not there; nothing was deleted. [`Error::Store`]: the next prune goes on from wherever this one was.
 pub async fn prune<G: PruneGround>(ground: &G) -> Result<Outcome> {
     let (found, plan) = look(ground).await?;
-    let chosen = ground.choose(&plan).await?;
+    let Choice { packs: chosen, fragments: small } = ground.choose(&plan).await?;
     if chosen.is_empty() && found.is_empty() {
-        return Ok(Outcome::Nothing);
+        return if small.is_empty() { Ok(Outcome::Nothing) } else { merge(ground, small).await };
     }
     if !chosen.is_empty() {
         ground.put_notice(&chosen).await?;
@@ -71,7 +71,8 @@ pub async fn prune<G: PruneGround>(ground: &G) -> Result<Outcome> {
     drop(plan);
 
     let rescued = rescue(ground, &survey).await?;
-    let (fragments_n, supersedes) = write_fragments(ground, &survey, &packs, &rescued).await?;
+    let small = small.intersection(&survey.census.loaded.counted).copied().collect();
+    let (fragments_n, supersedes) = write_fragments(ground, &survey, &packs, (small, &rescued)).await?;
     let merged = Merged { fragments_n, supersedes, notices: found.iter().map(|(owner, _)| *owner).collect() };
     ground.commit(&merged).await?;
 
@@ -91,6 +92,26 @@ pub async fn prune<G: PruneGround>(ground: &G) -> Result<Outcome> {
     }
     let fragments_deleted_n = merged.supersedes.union(&garbage).count() as u64;
     Ok(Outcome::Done(Done { packs, fenced, fragments_n, fragments_deleted_n, rescued }))
+}
+
+/// Repeats fragments in fewer, and deletes nothing else.
+///
+/// Nobody has to be waited for, nor looked at twice. What the fragments list is listed as it was from the commit on, by others,
+/// so whoever relies on it, and whoever lists it while it reads, goes on to find it; a fragment that is gone when it is read was
+/// repeated by somebody else, who committed before that. And nothing is listed that is about to go: notices were read before
+/// the fragments were listed, and there was none; one that comes later finds our mark, and its prune waits for us, or fences us
+/// and nothing of this happens.
+async fn merge<G: PruneGround>(ground: &G, supersedes: BTreeSet<FragmentName>) -> Result<Outcome> {
+    let mut writer = Writer { ground, waiting: Waiting::default(), written_n: 0 };
+    repeat(&mut writer, &supersedes, &BTreeSet::new()).await?;
+    let fragments_n = writer.finish().await?;
+    let merged = Merged { fragments_n, supersedes, notices: BTreeSet::new() };
+    ground.commit(&merged).await?;
+    for name in &merged.supersedes {
+        ground.delete_fragment(*name).await?;
+    }
+    let fragments_deleted_n = merged.supersedes.len() as u64;
+    Ok(Outcome::Done(Done { fragments_n, fragments_deleted_n, ..Done::default() }))
 }
 
 /// Looks at what is condemned already, and at what is needed.
@@ -192,8 +213,8 @@ async fn rescue<G: PruneGround>(ground: &G, survey: &Survey<G::Snapshots>) -> Re
     }
 }
 
-/// Writes fragments with what was rescued, and with what stays of those that name packs of ours; returns how many, and those
-/// that they stand for.
+/// Writes fragments with what was rescued, and with what stays of those that name packs of ours and of the small ones; returns
+/// how many, and those that they stand for.
 ///
 /// What stays is repeated as it was, also deltas that nobody could decode once our packs are gone. A backup that began after
 /// our notice may find that another one has stored their bases anew, and rely on them; were they hidden here, it would lose
@@ -202,7 +223,7 @@ async fn write_fragments<G: PruneGround>(
     ground: &G,
     survey: &Survey<G::Snapshots>,
     packs: &BTreeSet<(PackKind, PackId)>,
-    rescued: &[PackContents],
+    (small, rescued): (BTreeSet<FragmentName>, &[PackContents]),
 ) -> Result<(u32, BTreeSet<FragmentName>)> {
     let (census, index) = (&survey.census, survey.census.index());
     for number in census.unreadable_without(&survey.condemned, &survey.needed) {
@@ -211,44 +232,57 @@ async fn write_fragments<G: PruneGround>(
         }
     }
     let named = packs.iter().filter_map(|(_, id)| census.loaded.fragments_of.get(id));
-    let supersedes: BTreeSet<FragmentName> = named.flatten().copied().collect();
-    let mut writer = Writer { ground, pending: Vec::new(), chunks_n: 0, written_n: 0 };
+    let supersedes: BTreeSet<FragmentName> = named.flatten().copied().chain(small).collect();
+    let mut writer = Writer { ground, waiting: Waiting::default(), written_n: 0 };
     for pack in rescued {
         writer.push(pack.clone()).await?;
     }
+    repeat(&mut writer, &supersedes, packs).await?;
+    Ok((writer.finish().await?, supersedes))
+}
+
+/// Repeats what fragments list, but for some packs.
+async fn repeat<G: PruneGround>(
+    writer: &mut Writer<'_, G>,
+    fragments: &BTreeSet<FragmentName>,
+    without: &BTreeSet<(PackKind, PackId)>,
+) -> Result<()> {
     let mut seen = HashSet::new();
-    for name in &supersedes {
-        for pack in ground.fragment(*name).await?.into_iter().flatten() {
-            if !packs.contains(&(pack.info.kind, pack.info.id)) && seen.insert(pack.info.id) {
+    for name in fragments {
+        for pack in writer.ground.fragment(*name).await?.into_iter().flatten() {
+            if !without.contains(&(pack.info.kind, pack.info.id)) && seen.insert(pack.info.id) {
                 writer.push(pack).await?;
             }
         }
     }
-    writer.flush().await?;
-    Ok((writer.written_n, supersedes))
+    Ok(())
 }
 
+/// Writes fragments of ours as they fill.
 struct Writer<'a, G> {
     ground: &'a G,
-    pending: Vec<PackContents>,
-    chunks_n: usize,
+    waiting: Waiting,
     written_n: u32,
 }
 
 impl<G: PruneGround> Writer<'_, G> {
     async fn push(&mut self, pack: PackContents) -> Result<()> {
-        self.chunks_n += pack.blobs.iter().map(|blob| blob.chunks.len()).sum::<usize>();
-        self.pending.push(pack);
-        if self.chunks_n >= FRAGMENT_CHUNKS_TARGET { self.flush().await } else { Ok(()) }
+        match self.waiting.push(pack) {
+            Some(packs) => self.write(packs).await,
+            None => Ok(()),
+        }
     }
 
-    async fn flush(&mut self) -> Result<()> {
-        self.chunks_n = 0;
-        let packs = std::mem::take(&mut self.pending);
-        if !packs.is_empty() {
-            self.ground.put_fragment(self.written_n, packs).await?;
-            self.written_n += 1;
-        }
+    async fn write(&mut self, packs: Vec<PackContents>) -> Result<()> {
+        self.ground.put_fragment(self.written_n, packs).await?;
+        self.written_n += 1;
         Ok(())
+    }
+
+    async fn finish(mut self) -> Result<u32> {
+        if let Some(packs) = self.waiting.take() {
+            self.write(packs).await?;
+        }
+        Ok(self.written_n)
     }
 }

@@ -1,11 +1,12 @@
 //! The handle of an open repository: its store, its keys, its threads. It stays small; what can be done with a
 //! repository are functions of the operations floor.
 
+use super::known::Known;
 use super::probe::probe;
 use crate::crafts::chunker::ChunkerParams;
 use crate::crafts::crypto::keys::{Keys, Secret, Secrets};
 use crate::crafts::crypto::slot::{Argon2Params, SlotKeys};
-use crate::edges::cache::PackCache;
+use crate::edges::cache::{Cache, Hint, RepositoryCache};
 use crate::edges::cpu::Cpu;
 use crate::edges::store::{Created, Store};
 use crate::edges::system::{now_ms, random};
@@ -107,6 +108,8 @@ pub struct CreateOptions {
 pub struct OpenOptions {
     /// Threads for processor work; 0 stands for one a core.
     pub threads_n: usize,
+    /// A local cache of what never changes in the repository. A store on the local disk needs none.
+    pub cache: Option<Cache>,
 }
 
 /// An open repository. Cheap to clone.
@@ -115,7 +118,8 @@ pub struct Repository {
     pub(crate) store: Store,
     pub(crate) keys: Arc<Keys>,
     pub(crate) cpu: Cpu,
-    pub(crate) cache: Option<PackCache>,
+    pub(crate) cache: Option<RepositoryCache>,
+    pub(crate) known: Arc<Known>,
     id: RepositoryId,
     config: Arc<ConfigRecord>,
 }
@@ -147,7 +151,7 @@ impl Repository {
         let keys = Keys::derive(secrets).expect("there is an epoch");
         let id = RepositoryId(random()?);
         let config_bytes = record::seal(Sealer { repository: id, keys: &keys }, names::CONFIG, random()?, &config)?;
-        let repository = Repository { store, keys: Arc::new(keys), cpu, cache: None, id, config: Arc::new(config) };
+        let repository = Repository::new(store, (id, keys), cpu, config);
 
         // The slot first: a config makes a repository, and one that nobody can open would be in the way.
         let label = SlotLabel { label: options.label, created_ms: now_ms(), host: options.host };
@@ -163,25 +167,48 @@ impl Repository {
 
     /// Opens a repository with a passphrase or key file.
     ///
+    /// With a cache that opened the location before, this takes one request: for the key slot, so that a key that was removed
+    /// opens no more, and a repository in another's place is not taken for it.
+    ///
     /// # Errors
     /// [`Error::NotARepository`], [`Error::WrongKey`], [`Error::NewerFormat`], [`Error::Damaged`], [`Error::Store`].
     pub async fn open(store: Store, credential: &Credential, options: OpenOptions) -> Result<Repository> {
-        let not_a_repository = || Error::NotARepository { location: store.location().to_owned() };
         let cpu = Cpu::create(options.threads_n)?;
+        if let Some(cache) = &options.cache
+            && let Some(repository) = open_again(&store, credential, cache, &cpu).await?
+        {
+            return Ok(repository);
+        }
+        let not_a_repository = || Error::NotARepository { location: store.location().to_owned() };
         let config_bytes = store.get(names::CONFIG, RECORD_BYTES_MAX).await?.ok_or_else(not_a_repository)?;
         let (header, _) = Header::decode(names::CONFIG, &config_bytes)?;
-        let secrets = unlock(&store, header.repository, credential, &cpu).await?;
-        let keys = Keys::derive(secrets).ok_or_else(|| Error::damaged(names::KEYS, "a key slot holds no key epoch"))?;
-        let sealer = Sealer { repository: header.repository, keys: &keys };
-        let config: ConfigRecord = record::open(sealer, names::CONFIG, &config_bytes)?;
         let id = header.repository;
-        Ok(Repository { store, keys: Arc::new(keys), cpu, cache: None, id, config: Arc::new(config) })
+        let (slot, secrets) = unlock(&store, id, credential, &cpu).await?;
+        let keys = derive_keys(secrets)?;
+        let config: ConfigRecord = record::open(Sealer { repository: id, keys: &keys }, names::CONFIG, &config_bytes)?;
+        let repository = Repository::new(store, (id, keys), cpu, config);
+        let Some(cache) = options.cache else { return Ok(repository) };
+        let repository = repository.with_cache(cache);
+        if let Some(cache) = &repository.cache {
+            cache.keep(names::CONFIG, config_bytes).await;
+            cache.set_hint(repository.location(), slot).await;
+        }
+        Ok(repository)
     }
 
-    /// Returns the repository with a local cache of packs: what it writes is kept there too, for the deltas of later backups.
-    /// A store on the local disk needs none.
-    pub fn with_cache(self, cache: PackCache) -> Repository {
-        Repository { cache: Some(cache), ..self }
+    fn new(store: Store, (id, keys): (RepositoryId, Keys), cpu: Cpu, config: ConfigRecord) -> Repository {
+        let (keys, config) = (Arc::new(keys), Arc::new(config));
+        Repository { store, keys, cpu, cache: None, known: Arc::default(), id, config }
+    }
+
+    /// Returns the repository with a local cache; see [`OpenOptions::cache`].
+    pub fn with_cache(self, cache: Cache) -> Repository {
+        Repository { cache: Some(cache.of(self.id)), ..self }
+    }
+
+    /// Returns the repository as whoever judges the store sees it: without the cache, and knowing nothing yet.
+    pub(crate) fn without_cache(&self) -> Repository {
+        Repository { cache: None, known: Arc::default(), ..self.clone() }
     }
 
     /// Returns the repository's id.
@@ -206,6 +233,26 @@ impl Repository {
     /// Seals a record under a salt of its own.
     pub(crate) fn seal<T: Record>(&self, name: &str, record: &T) -> Result<bytes::Bytes> {
         Ok(record::seal(self.sealer(), name, random()?, record)?.into())
+    }
+
+    /// Reads and opens a record that never changes and that a listing has, from the cache if it is there; `None` if it is gone.
+    pub(crate) async fn read_listed<T: Record>(&self, name: &str) -> Result<Option<T>> {
+        let open = |bytes: &[u8]| record::open(self.sealer(), name, bytes);
+        if let Some(cache) = &self.cache
+            && let Some(bytes) = cache.get(name, RECORD_BYTES_MAX).await
+        {
+            match open(&bytes) {
+                Ok(record) => return Ok(Some(record)),
+                // Whatever is wrong is wrong with the copy; the store's own may be whole.
+                Err(_) => cache.forget(name).await,
+            }
+        }
+        let Some(bytes) = self.store.get(name, RECORD_BYTES_MAX).await? else { return Ok(None) };
+        let record = open(&bytes)?;
+        if let Some(cache) = &self.cache {
+            cache.keep(name, bytes).await;
+        }
+        Ok(Some(record))
     }
 
     /// Reads and opens a record; `None` if there is none of that name.
@@ -246,16 +293,51 @@ pub(crate) async fn add_slot(
     }
 }
 
-/// Tries the credential on every slot of its kind.
-async fn unlock(store: &Store, repository: RepositoryId, credential: &Credential, cpu: &Cpu) -> Result<Secrets> {
+/// Opens the repository that opened at this location before, by the same slot and with the config that is cached; `None` if
+/// anything of that is not as it was. What the cache says is only where to look: the slot is the store's, and opens by the
+/// credential; the config never changes, and opens by the slot's keys.
+async fn open_again(store: &Store, credential: &Credential, cache: &Cache, cpu: &Cpu) -> Result<Option<Repository>> {
+    let Some(Hint { repository: id, slot }) = cache.hint(store.location()).await else { return Ok(None) };
+    let cache = cache.of(id);
+    let Some(config_bytes) = cache.get(names::CONFIG, RECORD_BYTES_MAX).await else { return Ok(None) };
+    let name = names::slot(slot);
+    let slot_bytes = match store.get(&name, RECORD_BYTES_MAX).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(error) if error.is_damage() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Ok(Some(secrets)) = try_slot(&name, id, &slot_bytes, credential, cpu).await else { return Ok(None) };
+    let Ok(keys) = derive_keys(secrets) else { return Ok(None) };
+    match record::open(Sealer { repository: id, keys: &keys }, names::CONFIG, &config_bytes) {
+        Ok(config) => {
+            let repository = Repository::new(store.clone(), (id, keys), cpu.clone(), config);
+            Ok(Some(Repository { cache: Some(cache), ..repository }))
+        }
+        Err(_) => {
+            cache.forget(names::CONFIG).await;
+            Ok(None)
+        }
+    }
+}
+
+fn derive_keys(secrets: Secrets) -> Result<Keys> {
+    Keys::derive(secrets).ok_or_else(|| Error::damaged(names::KEYS, "a key slot holds no key epoch"))
+}
+
+/// Tries the credential on every slot of its kind; returns the one that opened, and what it holds.
+async fn unlock(
+    store: &Store,
+    repository: RepositoryId,
+    credential: &Credential,
+    cpu: &Cpu,
+) -> Result<(SlotId, Secrets)> {
     let (mut slots_n, mut sound_n, mut first_damage) = (0, 0, None);
     let mut slots = Vec::new();
     for listed in store.list(names::KEYS).await? {
-        if names::parse::<SlotId>(names::KEYS, &listed.name).is_none() {
-            continue;
-        }
+        let Some(id) = names::parse::<SlotId>(names::KEYS, &listed.name) else { continue };
         match store.get(&listed.name, RECORD_BYTES_MAX).await {
-            Ok(Some(bytes)) => slots.push((listed.name, bytes)),
+            Ok(Some(bytes)) => slots.push((id, listed.name, bytes)),
             Ok(None) => continue,
             Err(error) if error.is_damage() => {
                 first_damage.get_or_insert(error);
@@ -265,10 +347,10 @@ async fn unlock(store: &Store, repository: RepositoryId, credential: &Credential
         slots_n += 1;
     }
     // The cheapest first: nobody shall wait, or run out of memory, for somebody else's slot.
-    slots.sort_by_key(|(name, bytes)| slot::parse(name, repository, bytes).map_or(0, |slot| slot.kind.cost()));
-    for (name, bytes) in slots {
+    slots.sort_by_key(|(_, name, bytes)| slot::parse(name, repository, bytes).map_or(0, |slot| slot.kind.cost()));
+    for (id, name, bytes) in slots {
         match try_slot(&name, repository, &bytes, credential, cpu).await {
-            Ok(Some(secrets)) => return Ok(secrets),
+            Ok(Some(secrets)) => return Ok((id, secrets)),
             Ok(None) => sound_n += 1,
             Err(error) => {
                 first_damage.get_or_insert(error);

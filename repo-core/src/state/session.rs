@@ -187,7 +187,11 @@ pub async fn decide<T: Record>(
     let bytes = repository.seal(&name, decision)?;
     // Opened again before anybody relies on it.
     record::open::<T>(repository.sealer(), &name, &bytes)?;
-    decide_on(&Sealed { repository, id, prefix, name, bytes }).await
+    decide_on(&Sealed { repository, id, prefix, name: name.clone(), bytes: bytes.clone() }).await?;
+    if let Some(cache) = &repository.cache {
+        cache.keep(&name, bytes).await;
+    }
+    Ok(())
 }
 
 /// The steps that a decision takes in the store: a repository takes them in its own, the exploration of all interleavings

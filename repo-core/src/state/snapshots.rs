@@ -3,6 +3,7 @@
 //! A snapshot stands if its object is there and no tombstone is. A session's fragments count if it was decided, and not by
 //! a fence; a tombstone keeps them counting after the snapshot is gone, since later snapshots rely on them.
 
+use super::known::Listed;
 use super::repository::Repository;
 use crate::format::decision::{FenceRecord, MergeRecord, TombstoneRecord};
 use crate::format::header::ObjectType;
@@ -12,6 +13,7 @@ use crate::format::snapshot::SnapshotRecord;
 use crate::words::error::{Error, Result};
 use crate::words::id::{SessionId, SnapshotId};
 use crate::words::limits::{READS_MAX, RECORD_BYTES_MAX};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeSet;
 
@@ -46,7 +48,7 @@ pub struct Snapshots {
     pub unreadable: Vec<(SnapshotId, Error)>,
 }
 
-/// Reads all snapshots.
+/// Reads all snapshots: those that are cached are read from there, and that they stand follows from the listings alone.
 ///
 /// # Errors
 /// [`Error::Store`]. Damaged snapshots are in the result.
@@ -54,11 +56,17 @@ pub async fn load(repository: &Repository) -> Result<Snapshots> {
     // Snapshots before tombstones: a snapshot that is forgotten in between shows up twice, never not at all.
     let listed = list_ids(repository, SNAPSHOTS).await?;
     let forgotten = list_ids(repository, FORGOTTEN).await?;
+    if let Some(cache) = &repository.cache {
+        for (prefix, ids) in [(SNAPSHOTS, &listed), (FORGOTTEN, &forgotten)] {
+            let names: Vec<String> = ids.iter().map(|id| names::of_session(prefix, *id)).collect();
+            cache.drop_gone(prefix, names.iter().map(String::as_str)).await;
+        }
+    }
     let mut withdrawn = BTreeSet::new();
     let mut snapshots = Snapshots::default();
     // Where the snapshot is still there, only a tombstone that opens takes it away: a store's user without a key cannot.
     for id in listed.intersection(&forgotten) {
-        match read_tombstone(repository, *id).await {
+        match read_listed_tombstone(repository, *id).await {
             Ok(Some(_)) => drop(withdrawn.insert(*id)),
             Ok(None) => {}
             Err(error) if error.is_damage() => {}
@@ -66,7 +74,7 @@ pub async fn load(repository: &Repository) -> Result<Snapshots> {
         }
     }
     let mut decisions = stream::iter(listed.difference(&withdrawn).copied())
-        .map(|id| async move { Ok::<_, Error>((id, read(repository, SNAPSHOTS, id).await?)) })
+        .map(|id| async move { Ok::<_, Error>((id, read_listed(repository, SNAPSHOTS, id).await?)) })
         .buffer_unordered(READS_MAX);
     while let Some((id, decision)) = decisions.try_next().await? {
         match decision {
@@ -81,6 +89,9 @@ pub async fn load(repository: &Repository) -> Result<Snapshots> {
     }
     snapshots.standing.sort_by_key(|snapshot| (snapshot.record.started_ms, snapshot.id));
     snapshots.unreadable.sort_by_key(|(id, _)| *id);
+    drop(decisions);
+    let committed = snapshots.standing.iter().map(|snapshot| snapshot.id).chain(withdrawn).collect();
+    repository.known.replace(Listed { committed, forgotten });
     Ok(snapshots)
 }
 
@@ -89,24 +100,54 @@ pub async fn load(repository: &Repository) -> Result<Snapshots> {
 /// # Errors
 /// [`Error::Store`].
 pub async fn read(repository: &Repository, prefix: &str, id: SessionId) -> Result<Option<Decision>> {
+    Ok(fetch(repository, prefix, id).await?.map(|(decision, _)| decision))
+}
+
+/// As [`read`], of a decision that a listing has: from the cache, if it is there and opens.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_listed(repository: &Repository, prefix: &str, id: SessionId) -> Result<Option<Decision>> {
+    let Some(cache) = &repository.cache else { return read(repository, prefix, id).await };
     let name = names::of_session(prefix, id);
-    let bytes = match repository.store.get(&name, RECORD_BYTES_MAX).await {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => return Ok(None),
-        Err(error) if error.is_damage() => return Ok(Some(Decision::Unreadable(error))),
-        Err(error) => return Err(error),
-    };
-    let sealer = repository.sealer();
-    let decision = match record::type_of(&name, &bytes) {
-        Ok(ObjectType::Snapshot) if prefix == SNAPSHOTS => {
-            record::open(sealer, &name, &bytes).map(|record| Decision::Snapshot(Box::new(record)))
+    if let Some(bytes) = cache.get(&name, RECORD_BYTES_MAX).await {
+        match open(repository, prefix, &name, &bytes) {
+            decision @ (Decision::Snapshot(_) | Decision::Merge(_)) => return Ok(Some(decision)),
+            // The copy is damaged, or was never put by us.
+            Decision::Fence(_) | Decision::Unreadable(_) => cache.forget(&name).await,
         }
-        Ok(ObjectType::Merge) if prefix == MERGES => record::open(sealer, &name, &bytes).map(Decision::Merge),
-        Ok(ObjectType::Fence) => record::open(sealer, &name, &bytes).map(Decision::Fence),
-        Ok(other) => Err(Error::damaged(&name, format!("it is a {other:?}, which does not belong there"))),
+    }
+    let found = fetch(repository, prefix, id).await?;
+    // A fence is not kept: it says nothing for ever.
+    if let Some((Decision::Snapshot(_) | Decision::Merge(_), bytes)) = &found {
+        cache.keep(&name, bytes.clone()).await;
+    }
+    Ok(found.map(|(decision, _)| decision))
+}
+
+/// Reads a decision, with its bytes, from the store.
+async fn fetch(repository: &Repository, prefix: &str, id: SessionId) -> Result<Option<(Decision, Bytes)>> {
+    let name = names::of_session(prefix, id);
+    match repository.store.get(&name, RECORD_BYTES_MAX).await {
+        Ok(Some(bytes)) => Ok(Some((open(repository, prefix, &name, &bytes), bytes))),
+        Ok(None) => Ok(None),
+        Err(error) if error.is_damage() => Ok(Some((Decision::Unreadable(error), Bytes::new()))),
+        Err(error) => Err(error),
+    }
+}
+
+fn open(repository: &Repository, prefix: &str, name: &str, bytes: &[u8]) -> Decision {
+    let sealer = repository.sealer();
+    let decision = match record::type_of(name, bytes) {
+        Ok(ObjectType::Snapshot) if prefix == SNAPSHOTS => {
+            record::open(sealer, name, bytes).map(|record| Decision::Snapshot(Box::new(record)))
+        }
+        Ok(ObjectType::Merge) if prefix == MERGES => record::open(sealer, name, bytes).map(Decision::Merge),
+        Ok(ObjectType::Fence) => record::open(sealer, name, bytes).map(Decision::Fence),
+        Ok(other) => Err(Error::damaged(name, format!("it is a {other:?}, which does not belong there"))),
         Err(error) => Err(error),
     };
-    Ok(Some(decision.unwrap_or_else(Decision::Unreadable)))
+    decision.unwrap_or_else(Decision::Unreadable)
 }
 
 /// Lists the sessions that have an object under a prefix.
@@ -124,6 +165,14 @@ pub async fn list_ids(repository: &Repository, prefix: &str) -> Result<BTreeSet<
 /// [`Error::Store`], [`Error::Damaged`].
 pub async fn read_tombstone(repository: &Repository, id: SnapshotId) -> Result<Option<TombstoneRecord>> {
     repository.read(&names::of_session(FORGOTTEN, id)).await
+}
+
+/// Reads a tombstone that a listing has: from the cache, if it is there and opens.
+///
+/// # Errors
+/// As [`read_tombstone`].
+pub async fn read_listed_tombstone(repository: &Repository, id: SnapshotId) -> Result<Option<TombstoneRecord>> {
+    repository.read_listed(&names::of_session(FORGOTTEN, id)).await
 }
 
 /// Returns whether a tombstone of this id stands. One that does not open says nothing.
@@ -162,11 +211,26 @@ impl Decisions {
     /// # Errors
     /// [`Error::Store`].
     pub async fn list(repository: &Repository) -> Result<Self> {
-        Ok(Decisions {
-            snapshots: list_ids(repository, SNAPSHOTS).await?,
-            merges: list_ids(repository, MERGES).await?,
-            forgotten: list_ids(repository, FORGOTTEN).await?,
-        })
+        let snapshots = list_ids(repository, SNAPSHOTS).await?;
+        Decisions::complete(repository, snapshots, list_ids(repository, MERGES).await?).await
+    }
+
+    /// As [`Decisions::list`], where the merges were listed already. Their place in the order does not matter, since no session
+    /// commits both there and among the snapshots: what came later is as if it came after all listings.
+    ///
+    /// # Errors
+    /// As [`Decisions::list`].
+    pub async fn list_besides(repository: &Repository, merges: BTreeSet<SessionId>) -> Result<Self> {
+        let snapshots = list_ids(repository, SNAPSHOTS).await?;
+        Decisions::complete(repository, snapshots, merges).await
+    }
+
+    async fn complete(
+        repository: &Repository,
+        snapshots: BTreeSet<SessionId>,
+        merges: BTreeSet<SessionId>,
+    ) -> Result<Self> {
+        Ok(Decisions { snapshots, merges, forgotten: list_ids(repository, FORGOTTEN).await? })
     }
 
     /// Returns whether what a session wrote counts.
@@ -179,7 +243,7 @@ impl Decisions {
             if !listed.contains(&id) {
                 continue;
             }
-            return Ok(match read(repository, prefix, id).await? {
+            return Ok(match read_listed(repository, prefix, id).await? {
                 Some(Decision::Snapshot(_) | Decision::Merge(_)) => Standing::Counts,
                 // A session commits in one of the two places. A late fence may stand in the other.
                 Some(Decision::Fence(_)) => {
@@ -197,7 +261,7 @@ impl Decisions {
         if !is_fenced && !self.forgotten.contains(&id) {
             return Ok(Standing::DoesNotCount);
         }
-        match read_tombstone(repository, id).await {
+        match read_listed_tombstone(repository, id).await {
             Ok(Some(_)) => Ok(Standing::Counts),
             Ok(None) => Ok(Standing::DoesNotCount),
             Err(error) if error.is_damage() => Ok(Standing::Unknown(error)),
@@ -234,7 +298,7 @@ pub async fn expected_fragments(repository: &Repository) -> Result<Expected> {
         expect(snapshot.id, snapshot.record.fragments_n);
     }
     for id in list_ids(repository, FORGOTTEN).await? {
-        match read_tombstone(repository, id).await {
+        match read_listed_tombstone(repository, id).await {
             Ok(Some(tombstone)) => expect(id, tombstone.fragments_n),
             Ok(None) => {}
             Err(error @ (Error::Damaged { .. } | Error::NewerFormat { .. })) => {
@@ -244,7 +308,7 @@ pub async fn expected_fragments(repository: &Repository) -> Result<Expected> {
         }
     }
     for id in list_ids(repository, MERGES).await? {
-        match read(repository, MERGES, id).await? {
+        match read_listed(repository, MERGES, id).await? {
             Some(Decision::Merge(merge)) => {
                 expect(id, merge.fragments_n);
                 superseded.extend(merge.supersedes);

@@ -51,8 +51,21 @@ pub const PAD_BYTES_MAX: u64 = 64 * KIB as u64;
 /// What is read from a pack's end to find its trailer in one request, in bytes.
 pub const PACK_TAIL_READ_BYTES: u64 = 128 * KIB as u64;
 
-/// An index fragment is written when it lists this many chunks.
-pub const FRAGMENT_CHUNKS_TARGET: usize = 128 * 1024;
+/// An index fragment is written when it lists this many chunks, at most.
+pub const FRAGMENT_CHUNKS_TARGET: usize = 512 * 1024;
+/// An index fragment is full when the next pack would take it past this many bytes.
+pub const FRAGMENT_BYTES_TARGET: usize = 48 * MIB;
+/// A backup writes an index fragment when so many new data packs wait for it, at least …
+pub const FRAGMENT_PACKS_MIN: usize = 8;
+/// … and 1 in so many of those that it has stored before: what an interruption costs is 256 MiB, or a fifth of what was sent.
+pub const FRAGMENT_PACKS_SHARE: usize = 4;
+/// A fragment with less than 1 in so many of the chunks that it could list is small.
+pub const FRAGMENT_SMALL_SHARE: usize = 4;
+/// Small fragments that a prune leaves as they are.
+pub const FRAGMENTS_SMALL_MAX: usize = 32;
+/// Index fragments on their way from the store or the cache at once, at most, in bytes, unless one alone is larger; decoded,
+/// they take about as much again.
+pub const FRAGMENT_READS_BYTES_MAX: u64 = 96 * MIB as u64;
 /// Largest index fragment that a reader accepts, in bytes.
 pub const FRAGMENT_BYTES_MAX: usize = 64 * MIB;
 /// Largest small object (config, key slot, snapshot, session, fence, merge, tombstone, hold) that a reader accepts, in bytes.
@@ -98,7 +111,7 @@ pub const STORE_CONNECT_SECS_MAX: u64 = 10;
 pub const PRUNE_SPARE_BYTES: u64 = 16 * MIB as u64;
 /// Memory of a backup without the index, at most, with chunks of at most 256 KiB: windows (one being filled a stream, and
 /// those queued, cut, hashed, looked up), blobs (gathered, queued, compressed, and with them their bases), blobs kept for
-/// the bases of later ones, and packs (open, verified, on their way; of both kinds). With deltas, besides the index, 16 bytes
+/// the bases of later ones, packs (open, verified, on their way; of both kinds), and what waits for an index fragment. With deltas, besides the index, 16 bytes
 /// a chunk of the parent's stream, and 28 more once a place had to be searched for.
 pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 5 + 2 * WINDOWS_QUEUED_MAX) * (WINDOW_BYTES + 256 * KIB)
     + (3 + 2 * WINDOWS_QUEUED_MAX) * BLOBS_PER_WINDOW * MIB
@@ -107,6 +120,8 @@ pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 5 + 2 * WINDOWS_QUEUED_M
     + BUFFERS_KEPT_BYTES_MAX
     + 2 * DELTA_CHAIN_BYTES_TARGET
     + DELTA_ENTRIES_CACHED_MAX * 48
+    + META_PACKS_HELD_MAX * META_PACK_BYTES_TARGET
+    + 3 * FRAGMENT_BYTES_TARGET
     + (2 + UPLOADS_MAX) * (DATA_PACK_BYTES_TARGET + META_PACK_BYTES_TARGET);
 
 /// Plaintext of all blobs that one window of a restore decodes, at most, unless one chain alone is longer.
@@ -128,6 +143,7 @@ pub const RESTORE_HELD_BYTES_MAX: usize = 128 * MIB;
 pub const RESTORE_BYTES_MAX: usize = (RESTORE_WINDOWS_AHEAD + 2) * 3 * RESTORE_WINDOW_BYTES
     + RESTORE_HELD_BYTES_MAX
     + BUFFERS_KEPT_BYTES_MAX
+    + META_PACKS_HELD_MAX * META_PACK_BYTES_TARGET
     + DELTA_ENTRIES_CACHED_MAX * 48;
 /// Chunks and bases in the entries of deltas that a reader keeps, at most, but for those of one pack; about 48 bytes each.
 pub const DELTA_ENTRIES_CACHED_MAX: usize = 1536 * KIB;
@@ -167,5 +183,7 @@ const _: () = assert!(NODE_ENTRIES_MIN < NODE_ENTRIES_MAX);
 const _: () = assert!(NODE_ENTRIES_MEAN.is_power_of_two());
 /// Blobs of manifest nodes that a reader keeps decoded, at most.
 pub const NODE_BLOBS_CACHED_MAX: usize = 16;
+/// Meta packs that a reader holds whole, at most, where there is a local cache to keep them.
+pub const META_PACKS_HELD_MAX: usize = 8;
 /// Packs that a check reads and holds at once, at most.
 pub const CHECK_PACKS_MAX: usize = 3;

@@ -6,7 +6,7 @@ use super::world::*;
 use dedump_core::internals::Created;
 use dedump_core::internals::DecisionGround;
 use dedump_core::internals::decide_on;
-use dedump_core::internals::ground::{Ground, Notice, Rule};
+use dedump_core::internals::ground::{FragmentsListed, Ground, Notice, Rule};
 use dedump_core::internals::index::PacksListed;
 use dedump_core::internals::loader::Standings;
 use dedump_core::internals::names::{FragmentName, PackKind};
@@ -316,14 +316,14 @@ impl Ground for Model<'_> {
         Ok(notices.iter().map(|(owner, packs)| (session_id(*owner), Ok(names(packs)))).collect())
     }
 
-    async fn fragment_names(&self) -> Result<BTreeSet<FragmentName>> {
+    async fn fragment_names(&self) -> Result<FragmentsListed> {
         let reply = self.look("fragments", Request::Fragments).await;
         let Reply::Fragments(names) = &*reply else { panic!("{reply:?}") };
         // A load forgets what an earlier one read. So must we: a history that was joined may have read other things.
         let mut inner = self.lock();
         inner.listed.clear();
         inner.read.clear();
-        Ok(names.iter().map(|name| fragment_name(*name)).collect())
+        Ok(names.iter().map(|name| (fragment_name(*name), 1)).collect())
     }
 
     async fn standings(&self, sessions: BTreeSet<SessionId>) -> Result<Standings> {

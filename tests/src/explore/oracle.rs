@@ -5,7 +5,7 @@ use super::store::{Decision, Store};
 use super::world::*;
 use dedump_core::Result;
 use dedump_core::SessionId;
-use dedump_core::internals::ground::{Ground, Notice};
+use dedump_core::internals::ground::{FragmentsListed, Ground, Notice};
 use dedump_core::internals::index::PacksListed;
 use dedump_core::internals::loader::{self, Standings};
 use dedump_core::internals::names::FragmentName;
@@ -98,8 +98,8 @@ impl Ground for Instant<'_> {
         Ok(Vec::new())
     }
 
-    async fn fragment_names(&self) -> Result<BTreeSet<FragmentName>> {
-        Ok(self.0.fragments.keys().map(|name| fragment_name(*name)).collect())
+    async fn fragment_names(&self) -> Result<FragmentsListed> {
+        Ok(self.0.fragments.keys().map(|name| (fragment_name(*name), 1)).collect())
     }
 
     async fn standings(&self, sessions: BTreeSet<SessionId>) -> Result<Standings> {

@@ -5,7 +5,7 @@ use super::scenario::Weakening;
 use super::store::{Decision, Reply, Request};
 use super::world::*;
 use dedump_core::internals::census::{Census, Needed, Survey};
-use dedump_core::internals::ground::{Merged, Other, PruneGround, Rule};
+use dedump_core::internals::ground::{Choice, Merged, Other, PruneGround, Rule};
 use dedump_core::internals::index::ChunkNumber;
 use dedump_core::internals::names::{FragmentName, PackKind};
 use dedump_core::internals::pack::PackContents;
@@ -38,24 +38,35 @@ impl PruneGround for Model<'_> {
         Ok(needed)
     }
 
-    async fn choose(&self, survey: &Survey<Self::Snapshots>) -> Result<BTreeSet<(PackKind, PackId)>> {
+    async fn choose(&self, survey: &Survey<Self::Snapshots>) -> Result<Choice> {
         let named = |key: &PackKey| self.found().iter().any(|(_, packs)| packs.contains(key));
         let there: Vec<PackKey> = survey.census.loaded.packs.sorted().iter().map(|(_, id, _)| pack_key(id)).collect();
         let free: Vec<PackKey> = there.iter().copied().filter(|key| !named(key)).collect();
         let options = match self.scenario.is_cleaning {
             true => vec![wasteful(survey, &free)],
-            false => subsets(&free, self.scenario.condemn_max, !self.found().is_empty()),
+            false => subsets(&free, self.scenario.condemn_max, self.scenario.merges || !self.found().is_empty()),
         };
-        if options.is_empty() {
-            return Ok(BTreeSet::new());
+        // All fragments that count, or none.
+        let merges = self.scenario.merges && self.way(2).await == 1;
+        let fragments = if merges { survey.census.loaded.counted.clone() } else { BTreeSet::new() };
+        let nothing = BTreeSet::new();
+        let chosen = match options.len() {
+            0 => &nothing,
+            n => &options[self.way(n).await],
+        };
+        if chosen.is_empty() && self.found().is_empty() {
+            let keys: BTreeSet<_> = fragments.iter().map(fragment_key).collect();
+            self.join(("merges", keys));
+            return Ok(Choice { packs: BTreeSet::new(), fragments });
         }
-        let chosen = &options[self.way(options.len()).await];
         // All that `prune` looks at again of its first survey: the snapshots, what they need, and what does not count.
         let index = survey.census.index();
         let needed: BTreeSet<Chunk> = survey.needed.iter().map(|number| chunk_of(&index.chunk(number).id)).collect();
         let found = self.found();
-        self.join(("chosen", &found, chosen, &survey.snapshots, &survey.census.loaded.uncounted, needed));
-        Ok(chosen.iter().map(|key| (PackKind::Data, pack_id(*key))).collect())
+        let uncounted = &survey.census.loaded.uncounted;
+        self.join(("chosen", &found, (chosen, &fragments), &survey.snapshots, uncounted, needed));
+        let packs = chosen.iter().map(|key| (PackKind::Data, pack_id(*key))).collect();
+        Ok(Choice { packs, fragments })
     }
 
     async fn put_notice(&self, packs: &BTreeSet<(PackKind, PackId)>) -> Result<()> {
@@ -120,8 +131,10 @@ impl PruneGround for Model<'_> {
 
     async fn put_fragment(&self, number: u32, packs: Vec<PackContents>) -> Result<()> {
         let mut packs: Vec<Pack> = packs.iter().map(pack_of).collect();
-        if self.weakening() == Weakening::HidesUnreadable {
-            hide_unreadable(&mut packs);
+        match self.weakening() {
+            Weakening::HidesUnreadable => hide_unreadable(&mut packs),
+            Weakening::MergesInPart => drop(packs.pop()),
+            _ => {}
         }
         let listed = packs.into_iter().map(Arc::new).collect();
         self.change(Request::PutFragment(u8::try_from(number).expect("few"), Arc::new(listed))).await

@@ -69,6 +69,8 @@ pub enum Weakening {
     NoRescue,
     /// A prune's fragments hide deltas that nobody could decode any more.
     HidesUnreadable,
+    /// A prune's fragments leave out a pack of those that they stand for.
+    MergesInPart,
     /// A prune deletes, then commits.
     DeletesBeforeCommit,
     /// Fragments count whose session is not decided.
@@ -89,7 +91,7 @@ pub enum Weakening {
 
 impl Weakening {
     /// Every weakening there is.
-    pub const ALL: [Weakening; 27] = [
+    pub const ALL: [Weakening; 28] = [
         Weakening::NoticesAfterIndex,
         Weakening::WriterIgnoresNotices,
         Weakening::DeltasOfCondemned,
@@ -107,6 +109,7 @@ impl Weakening {
         Weakening::PruneDeafToOthers,
         Weakening::NoRescue,
         Weakening::HidesUnreadable,
+        Weakening::MergesInPart,
         Weakening::DeletesBeforeCommit,
         Weakening::UncommittedCount,
         Weakening::FencedCount,
@@ -143,6 +146,8 @@ pub struct Scenario {
     pub may_unfold: bool,
     /// Whether joined histories are checked to go on alike.
     pub checks_joins: bool,
+    /// Whether prunes may merge fragments.
+    pub merges: bool,
     /// Whether prunes condemn all that is wasteful, and nothing else.
     pub is_cleaning: bool,
     /// The rule that is left out.
@@ -219,6 +224,9 @@ fn forgotten(packs: &[&[Blob]], chunks: &[Chunk]) -> Store {
 /// The session of a run that was interrupted before the first process began.
 const INTERRUPTED: Sid = 14;
 
+/// The session of another snapshot that was there before.
+const OTHER: Sid = 13;
+
 /// Adds what a run left behind that wrote these blobs and a fragment, and never committed.
 fn interrupted(mut store: Store, blobs: &[Blob]) -> Store {
     let pack = Arc::new(Pack { key: (INTERRUPTED, 0), blobs: blobs.to_vec() });
@@ -244,6 +252,7 @@ fn rude(name: &'static str, initial: Store, roles: Vec<Role>) -> Scenario {
         condemn_max: 1,
         may_unfold: false,
         checks_joins: false,
+        merges: false,
         is_cleaning: false,
         weakening: Weakening::None,
     }
@@ -258,6 +267,16 @@ pub fn all() -> Vec<Scenario> {
     // A chain of three in two packs.
     let chain = || store(&[&[whole(X), delta(Z, 2, &[Y])], &[delta(Y, 1, &[X])]], &[Z]);
     let single = || forgotten(&[&[whole(X)]], &[X]);
+    // Two snapshots, each with a fragment of its own: Y is a delta against what the other lists.
+    let two = || {
+        let mut store = store(&[&[whole(X)]], &[X]);
+        let pack = Arc::new(Pack { key: (OTHER, 0), blobs: vec![delta(Y, 1, &[X])] });
+        store.packs.insert(pack.key, pack.clone());
+        store.fragments.insert((OTHER, 0), Arc::new(vec![pack]));
+        store.decisions.insert(OTHER, Arc::new(Decision::Snapshot([Y].into())));
+        store
+    };
+    let merging = |scenario| Scenario { merges: true, ..scenario };
     let (x, y) = (|| writer(&[X], &[]), || writer(&[Y], &[(Y, X)]));
     let polite = |name, initial, roles| Scenario { is_rude: false, deaths_max: 1, ..rude(name, initial, roles) };
     vec![
@@ -299,6 +318,14 @@ pub fn all() -> Vec<Scenario> {
         rude("two-prunes-kept", kept(), vec![Role::Prune, Role::Prune]),
         Scenario { faults_max: 1, ..rude("two-prunes-faults", kept(), vec![Role::Prune, Role::Prune]) },
         rude("two-prunes-reader", kept(), vec![Role::Prune, Role::Prune, Role::Reader]),
+        merging(rude("merge", two(), vec![writer(&[X, Y, Z], &[(Z, Y)]), Role::Prune])),
+        merging(rude("merge-two", two(), vec![x(), Role::Prune, Role::Prune])),
+        merging(Scenario { faults_max: 1, ..rude("merge-faults", two(), vec![Role::Prune, Role::Prune]) }),
+        merging(rude("merge-reader", two(), vec![x(), Role::Prune, Role::Reader])),
+        merging(Scenario {
+            adopts: true,
+            ..rude("merge-adoption", two(), vec![writer(&[X, Z], &[]), writer(&[Z], &[]), Role::Prune])
+        }),
         rude("two-by-two", single(), vec![x(), x(), Role::Prune, Role::Prune]),
         rude("two-by-two-reader", single(), vec![x(), x(), Role::Prune, Role::Prune, Role::Reader]),
         rude("two-by-two-delta", left(), vec![y(), x(), Role::Prune, Role::Prune, Role::Reader]),

@@ -42,7 +42,7 @@ fn histories_that_are_joined_go_on_alike() {
 }
 
 /// Where a rule is left out, and is noticed first: a scenario, and part of what is said.
-const NOTICED: [(Weakening, &str, &str); 26] = [
+const NOTICED: [(Weakening, &str, &str); 27] = [
     (Weakening::NoticesAfterIndex, "adoption", "can't be decoded"),
     (Weakening::WriterIgnoresNotices, "backup", "can't be decoded"),
     (Weakening::DeltasOfCondemned, "backup-delta", "can't be decoded"),
@@ -59,6 +59,7 @@ const NOTICED: [(Weakening, &str, &str); 26] = [
     (Weakening::PruneDeafToOthers, "two-prunes", "can't be decoded"),
     (Weakening::NoRescue, "backup", "can't be decoded"),
     (Weakening::HidesUnreadable, "backup-kept", "can't be decoded"),
+    (Weakening::MergesInPart, "merge", "can't be decoded"),
     (Weakening::DeletesBeforeCommit, "backup", "can't be decoded"),
     (Weakening::UncommittedCount, "backup-kept", "can't be decoded"),
     (Weakening::FencedCount, "backup-kept", "can't be decoded"),

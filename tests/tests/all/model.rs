@@ -54,9 +54,10 @@ impl Model {
                 assert_eq!(report.unreadable, Vec::<String>::new());
             }
             _ => {
-                self.repository = Repository::open(self.store.clone(), &secret(), OpenOptions { threads_n: 2 })
-                    .await
-                    .expect("opens again");
+                self.repository =
+                    Repository::open(self.store.clone(), &secret(), OpenOptions { threads_n: 2, cache: None })
+                        .await
+                        .expect("opens again");
                 let counted = stats(&self.repository, &Filter::default(), &()).await.expect("counts");
                 let bytes = self.expected.values().flat_map(BTreeMap::values).map(Vec::len).sum::<usize>();
                 assert_eq!(counted.bytes, bytes as u64);

@@ -538,7 +538,7 @@ struct Act {
 
 impl Act {
     async fn perform(&self, store: Store, task: Task) -> Result<Did> {
-        let repository = Repository::open(store, &secret(), OpenOptions { threads_n: 1 }).await?;
+        let repository = Repository::open(store, &secret(), OpenOptions { threads_n: 1, cache: None }).await?;
         match task {
             Task::BackUp { run, source, delta } => {
                 let dump = self.ledger.lock().expect("nobody panics with it").dumps[run].clone();

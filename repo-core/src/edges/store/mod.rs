@@ -97,7 +97,7 @@ impl Store {
         let taken = |why: &str| Error::AlreadyExists { location: store.location.clone(), why: why.to_owned() };
         match first {
             None => Ok(store),
-            Some(_) if store.inner.head(&path(crate::format::names::CONFIG)).await.is_ok() => {
+            Some(_) if store.head(crate::format::names::CONFIG).await.is_ok() => {
                 Err(taken("already holds a repository; use it, or name another prefix"))
             }
             Some(_) => Err(taken("is not empty; name another prefix")),
@@ -220,7 +220,7 @@ impl Store {
     }
 
     /// Returns whether reading from it costs next to nothing: it is this machine's disk or memory.
-    pub(crate) fn is_near(&self) -> bool {
+    pub fn is_near(&self) -> bool {
         self.is_near
     }
 
@@ -250,7 +250,10 @@ impl Store {
             return Err(Error::damaged(name, format!("it has {bytes_n} bytes, more than {bytes_max}")));
         }
         match result.bytes().await {
-            Ok(bytes) if bytes.len() as u64 == bytes_n => Ok(Some(bytes)),
+            Ok(bytes) if bytes.len() as u64 == bytes_n => {
+                self.requests.got(bytes.len());
+                Ok(Some(bytes))
+            }
             // Taken for the object, it would look damaged.
             Ok(bytes) => Err(failed("cannot read", name, cut_short(bytes.len(), bytes_n))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -266,13 +269,16 @@ impl Store {
         self.requests.read();
         let bytes_n = range.end - range.start;
         let error = match self.inner.get_range(&path(name), range.clone()).await {
-            Ok(bytes) if bytes.len() as u64 == bytes_n => return Ok(Some(bytes)),
+            Ok(bytes) if bytes.len() as u64 == bytes_n => {
+                self.requests.got(bytes.len());
+                return Ok(Some(bytes));
+            }
             Ok(bytes) => cut_short(bytes.len(), bytes_n),
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => error,
         };
         // Stores differ in how they refuse a range beyond the end: ask for the length before believing in a failure.
-        match self.inner.head(&path(name)).await {
+        match self.head(name).await {
             Ok(meta) if meta.size < range.end => Ok(None),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             _ => Err(failed("cannot read", name, error)),
@@ -326,7 +332,7 @@ impl Store {
             match self.try_to_create(name, &bytes).await {
                 Ok(()) => return Ok(()),
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                    match self.inner.head(&path(name)).await {
+                    match self.head(name).await {
                         Ok(there) if there.size == bytes.len() as u64 => return Ok(()),
                         Ok(there) => {
                             let why = format!("it has {} bytes, and {} belong there", there.size, bytes.len());
@@ -343,8 +349,13 @@ impl Store {
         unreachable!("attempts end")
     }
 
+    async fn head(&self, name: &str) -> object_store::Result<object_store::ObjectMeta> {
+        self.requests.head();
+        self.inner.head(&path(name)).await
+    }
+
     async fn try_to_create(&self, name: &str, bytes: &Bytes) -> object_store::Result<()> {
-        self.requests.write();
+        self.requests.write(bytes.len());
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         self.inner.put_opts(&path(name), PutPayload::from_bytes(bytes.clone()), options).await.map(drop)
     }
@@ -368,7 +379,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub async fn overwrite(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.requests.write();
+        self.requests.write(bytes.len());
         self.inner
             .put(&path(name), PutPayload::from_bytes(bytes))
             .await

@@ -209,6 +209,8 @@ impl Findings {
 /// the report, never an error.
 pub async fn check(repository: &Repository, read_data: ReadData, progress: &dyn Progress) -> Result<CheckReport> {
     packs::check_choice(read_data)?;
+    // What is judged is the store: nothing of it may be taken from anywhere else.
+    let repository = &repository.without_cache();
     let mut lookout = Lookout::begin(repository).await?;
     loop {
         let report = check_once(repository, read_data, progress).await?;

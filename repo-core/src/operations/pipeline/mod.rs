@@ -97,10 +97,7 @@ pub(super) async fn run(mut plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Re
     let (data_sender, data) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (meta_sender, meta) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (stored_sender, stored) = mpsc::unbounded_channel();
-    for pack in std::mem::take(&mut plan.adopted) {
-        stored_sender.send(pack).expect("its receiver is there");
-    }
-
+    let adopted = std::mem::take(&mut plan.adopted);
     let front = try_join(
         cut_stage(repository, progress, Arc::clone(&plan.chunker), pieces, cut_sender),
         hash_stage(repository, cut, hashed_sender),
@@ -111,11 +108,10 @@ pub(super) async fn run(mut plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Re
     let back = try_join3(
         packer(PackKind::Data).run(data, stored_sender.clone()),
         packer(PackKind::Meta).run(meta, stored_sender),
-        Fragments::create(repository, session).run(stored),
+        Fragments::create(repository, session).run_early(adopted, stored),
     );
     let (_, (outcome, problems), (data, meta, (fragments_n, fragment_bytes))) = try_join3(front, middle, back).await?;
-    let cache_problem = data.cache_problem.iter().chain(&meta.cache_problem).next().cloned();
-    let problems = outcome.problems.into_iter().chain(problems).chain(cache_problem).collect();
+    let problems = outcome.problems.into_iter().chain(problems).collect();
     Ok(Outcome { data, meta, fragments_n, fragment_bytes, problems, ..outcome })
 }
 

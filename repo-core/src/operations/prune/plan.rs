@@ -1,9 +1,10 @@
 //! Chooses the packs to condemn.
 
 use super::PruneOptions;
-use crate::format::names::PackKind;
+use crate::format::names::{FragmentName, PackKind};
 use crate::state::census::{Census, Survey, Usage};
 use crate::words::id::PackId;
+use crate::words::limits::{FRAGMENT_CHUNKS_TARGET, FRAGMENT_SMALL_SHARE, FRAGMENTS_SMALL_MAX};
 use std::collections::BTreeSet;
 
 /// How much of the packs may stay unused.
@@ -53,6 +54,8 @@ pub struct PrunePlan {
     pub unused_after_bytes: u64,
     /// Packs that stay because there is no room to store anew what is needed of them, and for nothing else.
     pub no_room_n: u64,
+    /// Small index fragments that are repeated in fewer.
+    pub merged_fragments_n: u64,
     /// Requests that applying it takes, about.
     pub requests_n: u64,
 }
@@ -132,6 +135,15 @@ pub(super) fn choose<S>(
     plan.freed_bytes = plan.deleted_bytes.saturating_sub(repacked_bytes);
     plan.unused_after_bytes = unused_bytes;
     (chosen, plan)
+}
+
+/// The small fragments, if there are so many that it is worth merging them.
+pub(super) fn small_fragments(census: &Census) -> BTreeSet<FragmentName> {
+    let is_small = |(_, chunks_n): &(&FragmentName, &u64)| {
+        **chunks_n * (FRAGMENT_SMALL_SHARE as u64) < FRAGMENT_CHUNKS_TARGET as u64
+    };
+    let small: BTreeSet<_> = census.loaded.chunks_n_of.iter().filter(is_small).map(|(name, _)| *name).collect();
+    if small.len() > FRAGMENTS_SMALL_MAX { small } else { BTreeSet::new() }
 }
 
 /// The packs that are there and that nothing that counts names.

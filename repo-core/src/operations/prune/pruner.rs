@@ -3,15 +3,15 @@
 use super::{PruneOptions, PruneOutcome, PrunePlan, PruneReport, plan, rescue};
 use crate::edges::progress::{Event, Progress};
 use crate::edges::store::{Created, Requests};
-use crate::edges::system::{now_ms, random};
+use crate::edges::system::now_ms;
 use crate::format::decision::{MergeRecord, NoticeRecord};
-use crate::format::fragment;
 use crate::format::names::{self, FragmentName, MERGES, PRUNE, PackKind};
 use crate::format::pack::PackContents;
 use crate::state::census::{Census, Needed, Survey};
-use crate::state::ground::{Ground, Merged, Notice, Other, PruneGround};
+use crate::state::fragments;
+use crate::state::ground::{Choice, FragmentsListed, Ground, Merged, Notice, Other, PruneGround};
 use crate::state::index::{ChunkNumber, PacksListed};
-use crate::state::loader::Standings;
+use crate::state::loader::{Loaded, Standings};
 use crate::state::mark;
 use crate::state::protocol::Outcome;
 use crate::state::reader::{PackReader, ReadFrom};
@@ -68,7 +68,9 @@ impl<'a> Pruner<'a> {
             options,
             me,
             progress,
-            reader: PackReader::create(repository, ReadFrom::CacheThenStore),
+            // Decisions, fragments and manifests may come from the cache: they never change, and are what they were, by their
+            // seals and names. That they are there, the store's listings say.
+            reader: PackReader::create(repository, ReadFrom::Store),
             in_doubt,
             notes: Mutex::new(notes),
         }
@@ -81,7 +83,7 @@ impl<'a> Pruner<'a> {
     pub(super) fn plan_of(&self, found: &[Notice]) -> PrunePlan {
         self.with_notes(|notes| {
             let mut plan = notes.plan.clone();
-            if plan.deleted_packs_n == 0 && found.is_empty() {
+            if plan.deleted_packs_n == 0 && plan.merged_fragments_n == 0 && found.is_empty() {
                 plan.requests_n = 0;
             }
             plan
@@ -137,7 +139,7 @@ impl Ground for Pruner<'_> {
         self.repository.notices().await
     }
 
-    async fn fragment_names(&self) -> Result<BTreeSet<FragmentName>> {
+    async fn fragment_names(&self) -> Result<FragmentsListed> {
         self.repository.fragment_names().await
     }
 
@@ -185,14 +187,13 @@ impl PruneGround for Pruner<'_> {
         Ok(needed)
     }
 
-    async fn choose(&self, survey: &Survey<Vec<Snapshot>>) -> Result<BTreeSet<(PackKind, PackId)>> {
+    async fn choose(&self, survey: &Survey<Vec<Snapshot>>) -> Result<Choice> {
         let looked = self.repository.store.requests();
         // A pack that nothing names may be a running session's, or one's that committed a moment ago.
+        let Loaded { counted, uncounted, .. } = &survey.census.loaded;
+        let was_there = |name: &FragmentName| counted.contains(name) || uncounted.contains(name);
         let is_quiet = self.others().await?.iter().all(|other| other.looks_dead)
-            && self
-                .fragment_names()
-                .await?
-                .is_subset(&survey.census.loaded.counted.union(&survey.census.loaded.uncounted).copied().collect());
+            && self.fragment_names().await?.keys().all(was_there);
         let mut orphans = if is_quiet { plan::orphans(&survey.census) } else { Vec::new() };
         orphans.retain(|(_, id, _)| !survey.condemned.contains(id));
         let room_bytes = self.repository.store.free_bytes().map(|bytes| bytes.saturating_sub(PRUNE_SPARE_BYTES));
@@ -209,8 +210,9 @@ impl PruneGround for Pruner<'_> {
         let costs = repack::cost(&survey.census, &windows);
         let reads_n: u64 = costs.values().map(|cost| cost.requests_n).sum();
         let read_bytes = costs.values().map(|cost| cost.bytes).sum();
-        let affected: BTreeSet<FragmentName> =
-            condemned.iter().filter_map(|id| survey.census.loaded.fragments_of.get(id)).flatten().copied().collect();
+        let small = plan::small_fragments(&survey.census);
+        let named = condemned.iter().filter_map(|id| survey.census.loaded.fragments_of.get(id)).flatten();
+        let affected: BTreeSet<FragmentName> = named.chain(&small).copied().collect();
         let writes_n = |kind: PackKind, target: usize| {
             let infos = index.packs().iter().zip(survey.census.usage(&survey.needed));
             let bytes: u64 = infos
@@ -220,16 +222,19 @@ impl PruneGround for Pruner<'_> {
             bytes.div_ceil(target as u64)
         };
         let fragments_n = (index.entries_n() as u64 / FRAGMENT_CHUNKS_TARGET as u64 + 1).min(affected.len() as u64);
+        plan.merged_fragments_n = small.len() as u64;
         plan.snapshots_n = survey.snapshots.len() as u64;
         plan.read_bytes = read_bytes;
         self.with_notes(|notes| {
             plan.nodes_n = notes.nodes_n;
-            let again = looked.since(&notes.first).total() - notes.mark_reads_n;
+            let again = match plan.deleted_packs_n {
+                // Fragments are merged without a second look.
+                0 => 0,
+                _ => 2 + 4 + looked.since(&notes.first).total() - notes.mark_reads_n,
+            };
             // The notice, put and read again; the sessions' marks and decisions; all that the plan was made from, but for the
             // manifests; what is rescued; the fragments; the decision; the notice and the mark.
-            plan.requests_n = 2
-                + 4
-                + again
+            plan.requests_n = again
                 + order_reads_n
                 + reads_n
                 + writes_n(PackKind::Data, DATA_PACK_BYTES_TARGET)
@@ -242,7 +247,7 @@ impl PruneGround for Pruner<'_> {
             notes.plan = plan.clone();
             notes.planned = self.repository.store.requests();
         });
-        Ok(chosen)
+        Ok(Choice { packs: chosen, fragments: small })
     }
 
     async fn put_notice(&self, packs: &BTreeSet<(PackKind, PackId)>) -> Result<()> {
@@ -304,12 +309,7 @@ impl PruneGround for Pruner<'_> {
 
     async fn put_fragment(&self, number: u32, packs: Vec<PackContents>) -> Result<()> {
         let name = FragmentName { session: self.me, number };
-        let (repository, salt) = (self.repository.clone(), random()?);
-        let bytes = self.repository.cpu.run(move || fragment::seal(repository.sealer(), name, salt, &packs)).await;
-        match self.repository.store.create(&names::fragment(name), bytes.into()).await? {
-            Created::Yes => Ok(()),
-            Created::Taken => Err(Error::Conflict(format!("{} is taken; try again", names::fragment(name)))),
-        }
+        fragments::put(self.repository, name, packs).await.map(drop)
     }
 
     async fn commit(&self, merged: &Merged) -> Result<()> {

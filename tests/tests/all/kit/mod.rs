@@ -45,7 +45,7 @@ pub async fn create(store: Store) -> Result<Repository> {
 
 /// Opens a repository of these tests.
 pub async fn open(store: Store) -> Result<Repository> {
-    Repository::open(store, &secret(), OpenOptions { threads_n: 2 }).await
+    Repository::open(store, &secret(), OpenOptions { threads_n: 2, cache: None }).await
 }
 
 /// Backs up these streams as the next snapshot of a source.
