@@ -169,6 +169,11 @@ impl Decisions {
         })
     }
 
+    /// Returns the snapshots that are there although a tombstone is, too: whoever forgot them was stopped, or may not delete.
+    pub fn left_over(&self) -> impl Iterator<Item = SessionId> {
+        self.snapshots.intersection(&self.forgotten).copied()
+    }
+
     /// Returns whether what a session wrote counts.
     ///
     /// # Errors
