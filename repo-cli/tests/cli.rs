@@ -1,11 +1,21 @@
 //! The command line from outside: the built binary, its exit codes, and what it prints where.
 
+#[path = "cli/bucket.rs"]
+mod bucket;
 #[path = "cli/disk.rs"]
 mod disk;
 #[path = "cli/forget.rs"]
 mod forget;
 #[path = "cli/prune.rs"]
 mod prune;
+
+/// Of the kit of the integration tests.
+#[allow(dead_code)] // each test binary uses a part of it
+#[path = "../../tests/tests/all/kit"]
+mod kit {
+    pub mod proxy;
+    pub mod servers;
+}
 
 use serde_json::Value;
 use std::ffi::OsStr;
