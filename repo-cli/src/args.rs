@@ -8,6 +8,7 @@ use crate::secret::SecretFlags;
 use crate::{exit, time};
 use clap::{Args, Parser, Subcommand};
 use dedump_core::{Filter, MaxUnused, StoreOptions};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,7 +65,9 @@ pub struct Global {
     pub key_file: Option<PathBuf>,
     /// Set what the store's provider calls KEY, like endpoint or region, before the environment; may be repeated
     ///
-    /// Leave secrets to the environment: everybody on the machine sees a command line.
+    /// Leave secrets to the environment: everybody on the machine sees a command line. Also here: timeout (how long one
+    /// request may take with its body; 5m), connect_timeout (10s), retry_timeout (how long a request that fails is made
+    /// again; 3m).
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = tag, hide_short_help = true)]
     #[arg(help_heading = REPOSITORY)]
     pub store_option: Vec<(String, String)>,
@@ -75,6 +78,31 @@ pub struct Global {
     #[arg(long, global = true, value_name = "N", hide_short_help = true, help_heading = REPOSITORY)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: Option<u16>,
+    /// Send at most this much a second to a remote store, like 10MiB, all connections together
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate, hide_short_help = true)]
+    #[arg(help_heading = REPOSITORY)]
+    pub limit_upload: Option<NonZeroU64>,
+    /// Fetch at most this much a second from a remote store, like 10MiB, all connections together
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate, hide_short_help = true)]
+    #[arg(help_heading = REPOSITORY)]
+    pub limit_download: Option<NonZeroU64>,
+    /// Put new packs, or meta, into a storage class of the provider's: packs=GLACIER_IR; may be repeated
+    ///
+    /// PREFIX is packs (the data, nearly all there is) or meta (what restores, checks and prunes read first); the rest stays in
+    /// the bucket's own class. Classes that are read at once but cost by the read (STANDARD_IA, GLACIER_IR; NEARLINE, COLDLINE,
+    /// ARCHIVE; Cool, Cold) do for both. Those that must be thawed first, hours before (S3's GLACIER and DEEP_ARCHIVE, Azure's
+    /// Archive), do for packs alone: backups go on, without deltas against what lies there (--delta always reads it
+    /// back, and can't), while restore, check --read-data (and check, where there are deltas) and a prune that stores anew fail
+    /// with the name of a pack until it is thawed. Most cold classes are paid for a minimum of days: prune seldom there.
+    #[arg(long, global = true, value_name = "PREFIX=CLASS", value_parser = tag, hide_short_help = true)]
+    #[arg(help_heading = REPOSITORY)]
+    pub storage_class: Vec<(String, String)>,
+    /// Read back and compare every object that is written, before it counts
+    ///
+    /// For a store, or a path to it, that may garble what is sent. S3 itself, and whatever checks its signatures, sees that
+    /// by itself; Azure, Google and simpler S3 servers do not.
+    #[arg(long, global = true, hide_short_help = true, help_heading = REPOSITORY)]
+    pub verify_uploads: bool,
     /// Keep what never changes of the repository in this folder [env: DEDUMP_CACHE_DIR] [default: ~/.cache/dedump for buckets]
     ///
     /// Index, decisions, manifests, and what backups stored lately, for the deltas of the next one; sealed as in the repository.
@@ -124,6 +152,10 @@ impl Global {
         if let Some(connections) = self.connections {
             options.connections_max = usize::from(connections);
         }
+        options.upload_bytes_per_sec_max = self.limit_upload;
+        options.download_bytes_per_sec_max = self.limit_download;
+        options.storage_classes.extend(self.storage_class.iter().cloned());
+        options.verify_uploads = self.verify_uploads;
         options
     }
 }
@@ -188,6 +220,15 @@ pub fn size(text: &str) -> Result<u64, String> {
         Some(bytes) if bytes < 9e18 => Ok(bytes as u64),
         _ => Err("give a size with its unit, like 500MiB or 10GiB".to_owned()),
     }
+}
+
+/// Reads a rate, in bytes a second: a size that is not zero.
+///
+/// # Errors
+/// A line that says which forms there are.
+pub fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let bytes = size(text.strip_suffix("/s").unwrap_or(text)).ok().and_then(NonZeroU64::new);
+    bytes.ok_or_else(|| "give bytes a second with their unit, like 500KiB or 10MiB".to_owned())
 }
 
 /// Reads how much may stay unused: `5%`, or a size.
@@ -294,6 +335,11 @@ mod tests {
         }
         for text in ["", "5", "GiB", "-1", "1e3", "10XB", "1.2.3", "99999999999TiB"] {
             assert!(size(text).is_err(), "{text:?}");
+        }
+        for (text, bytes) in
+            [("10MiB", Some(10 << 20)), ("500k/s", Some(512_000)), ("0", None), ("10", None), ("fast", None)]
+        {
+            assert_eq!(rate(text).ok().map(NonZeroU64::get), bytes, "{text:?}");
         }
         assert_eq!(max_unused("5%"), Ok(MaxUnused::Percent(5.0)));
         assert_eq!(max_unused("1GiB"), Ok(MaxUnused::Bytes(1 << 30)));

@@ -77,6 +77,17 @@ impl Context {
         Ok(Opening::create(self, store, secret::existing(self.secret())?))
     }
 
+    /// Like [`Context::opening`], for a repository that is only read: storage classes are another's.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn opening_to_read(&self) -> Result<Opening, Failure> {
+        let mut options = self.store_options();
+        options.storage_classes.clear();
+        let store = Store::at(self.location()?, &options)?;
+        Ok(Opening::create(self, store, secret::existing(self.secret())?))
+    }
+
     /// Returns the cache to use with a store: where the user says, or in the usual place if the store is far away.
     fn cache(&self, store: &Store) -> Option<Cache> {
         let folder = match &self.global.cache_dir {

@@ -20,6 +20,19 @@ pub struct Other {
     pub settings: Vec<(String, String)>,
     /// A file with more of them, which no other user need see.
     pub settings_file: Option<PathBuf>,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a second repository is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is written to.
+    Written,
+    /// It is written to, and every object is read back.
+    Verified,
+    /// It is only read: storage classes are the first one's.
+    Read,
 }
 
 impl Other {
@@ -34,6 +47,11 @@ impl Other {
         // Those of the command line are the first repository's.
         store_options.settings = self.settings_file.as_deref().map(read_settings).transpose()?.unwrap_or_default();
         store_options.settings.extend(self.settings);
+        match self.purpose {
+            Purpose::Written => {}
+            Purpose::Verified => store_options.verify_uploads = true,
+            Purpose::Read => store_options.storage_classes.clear(),
+        }
         let is_own = own.is_some();
         let store = Store::at(&self.location, &store_options).map_err(|error| named(&self.location, error.into()))?;
         let opening = Opening::create(context, store, own.unwrap_or_else(|| first.clone()));

@@ -1,5 +1,7 @@
 //! The command line from outside: the built binary, its exit codes, and what it prints where.
 
+#[path = "cli/bucket.rs"]
+mod bucket;
 #[path = "cli/copy.rs"]
 mod copy;
 #[path = "cli/disk.rs"]
@@ -8,6 +10,14 @@ mod disk;
 mod forget;
 #[path = "cli/prune.rs"]
 mod prune;
+
+/// Of the kit of the integration tests.
+#[allow(dead_code)] // each test binary uses a part of it
+#[path = "../../tests/tests/all/kit"]
+mod kit {
+    pub mod proxy;
+    pub mod servers;
+}
 
 use serde_json::Value;
 use std::ffi::OsStr;

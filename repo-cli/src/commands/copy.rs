@@ -3,7 +3,7 @@
 use crate::args::{FilterArgs, tag};
 use crate::context::{Context, host_name};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::other::Other;
+use crate::other::{Other, Purpose};
 use crate::output::{self, Table};
 use crate::progress::Work;
 use crate::secret::{SecretFlags, TO};
@@ -36,6 +36,11 @@ pub struct CopyArgs {
     /// Say what would be copied, and copy nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// Do not read back what was sent, to see that it arrived as it should
+    ///
+    /// Nor is it read back under a --storage-class, which holds for the other repository here.
+    #[arg(long)]
+    no_verify: bool,
     /// zstd's level for what has to be compressed anew, from -7 to 19
     #[arg(long, value_name = "LEVEL", default_value_t = 3, allow_negative_numbers = true, hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(i32).range(-7..=19))]
@@ -73,7 +78,7 @@ struct ToArgs {
 }
 
 impl ToArgs {
-    fn other(self) -> Other {
+    fn other(self, purpose: Purpose) -> Other {
         Other {
             location: self.to,
             secret: SecretFlags {
@@ -84,6 +89,7 @@ impl ToArgs {
             variables: &TO,
             settings: self.to_store_option,
             settings_file: self.to_store_option_file,
+            purpose,
         }
     }
 }
@@ -96,8 +102,11 @@ pub fn run(context: &Context, args: CopyArgs) -> Outcome {
     }
     let mut options = CopyOptions::new(host_name());
     options.compression_level = args.compression;
-    let opening = context.opening()?;
-    let other = args.to.other().opening(context, opening.credential())?;
+    let opening = context.opening_to_read()?;
+    // What lies in an archive can't be read back.
+    let is_verified = !args.no_verify && context.store_options().storage_classes.is_empty();
+    let purpose = if is_verified { Purpose::Verified } else { Purpose::Written };
+    let other = args.to.other(purpose).opening(context, opening.credential())?;
     let store = other.opening().store().clone();
     let meter = context.meter(Work::Copy);
     let started = Instant::now();

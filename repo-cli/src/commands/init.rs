@@ -3,7 +3,7 @@
 use crate::args::tag;
 use crate::context::{Context, host_name};
 use crate::exit::{Exit, Outcome};
-use crate::other::Other;
+use crate::other::{Other, Purpose};
 use crate::secret::{LIKE, SecretFlags};
 use crate::{output, runtime, secret};
 use clap::Args;
@@ -69,6 +69,7 @@ impl LikeArgs {
             variables: &LIKE,
             settings: self.like_store_option,
             settings_file: self.like_store_option_file,
+            purpose: Purpose::Read,
         })
     }
 }

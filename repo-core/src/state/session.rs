@@ -300,7 +300,7 @@ pub async fn undecided(repository: &Repository) -> Result<Vec<Mark>> {
     Ok(listed.iter().filter_map(mark).filter(|mark| !decisions.is_decided(mark.id)).collect())
 }
 
-/// Deletes the marks of other sessions that are decided.
+/// Deletes the marks of other sessions that are decided, and ends the forgetting of snapshots that was broken off.
 ///
 /// # Errors
 /// [`Error::Store`].
@@ -309,6 +309,13 @@ pub async fn sweep(repository: &Repository, me: SessionId) -> Result<()> {
     let decisions = Decisions::list(repository).await?;
     for id in marks.into_iter().filter(|id| *id != me && decisions.is_decided(*id)) {
         repository.store.delete(&names::of_session(SESSIONS, id)).await?;
+    }
+    for id in decisions.left_over() {
+        // As `forget` does it: never without a tombstone that opens. A late fence may stand in that place, and stays.
+        let is_snapshot = matches!(snapshots::read(repository, SNAPSHOTS, id).await?, Some(Decision::Snapshot(_)));
+        if is_snapshot && snapshots::is_forgotten(repository, id).await? {
+            repository.store.delete(&names::of_session(SNAPSHOTS, id)).await?;
+        }
     }
     Ok(())
 }

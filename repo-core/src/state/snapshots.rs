@@ -233,6 +233,11 @@ impl Decisions {
         Ok(Decisions { snapshots, merges, forgotten: list_ids(repository, FORGOTTEN).await? })
     }
 
+    /// Returns the snapshots that are there although a tombstone is, too: whoever forgot them was stopped, or may not delete.
+    pub fn left_over(&self) -> impl Iterator<Item = SessionId> {
+        self.snapshots.intersection(&self.forgotten).copied()
+    }
+
     /// Returns whether what a session wrote counts.
     ///
     /// # Errors

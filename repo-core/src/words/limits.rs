@@ -107,6 +107,21 @@ pub const STORE_CONNECTIONS: usize = 16;
 pub const STORE_REQUEST_SECS_MAX: u64 = 300;
 /// Seconds in which a connection to a remote store must stand.
 pub const STORE_CONNECT_SECS_MAX: u64 = 10;
+/// Seconds after the first attempt at a request to a remote store after which no other begins, unless the caller says
+/// otherwise. A signature must not be much older than that when it arrives.
+pub const STORE_RETRY_SECS_MAX: u64 = 180;
+/// Times that the client repeats a request by itself, at most, with pauses from 0.1 s to 15 s.
+pub const STORE_REPEATS_MAX: usize = 10;
+/// Attempts at what the client does not repeat by itself, at most; the pauses between them grow fourfold.
+pub const STORE_ATTEMPTS_MAX: u32 = 5;
+/// Pause before another attempt, in milliseconds, at least and at most; half of it is chance.
+pub const STORE_PAUSE_MS_MIN: u64 = 100;
+/// See [`STORE_PAUSE_MS_MIN`].
+pub const STORE_PAUSE_MS_MAX: u64 = 15_000;
+/// Seconds of silence that a store may ask for with one reply.
+pub const STORE_SLOW_DOWN_SECS_MAX: u64 = 60;
+/// Largest object that every provider takes in one request: Azure's 5,000 MiB is the smallest such bound.
+pub const STORE_PUT_BYTES_MAX: u64 = 5_000 * MIB as u64;
 /// Bytes of a disk that a prune leaves free when it chooses what to store anew: for fragments, and for the backups of others.
 pub const PRUNE_SPARE_BYTES: u64 = 16 * MIB as u64;
 /// Memory of a backup without the index, at most, with chunks of at most 256 KiB: windows (one being filled a stream, and
@@ -179,6 +194,9 @@ pub const SHRUNK_PERCENT: u64 = 50;
 
 const _: () = assert!(BLOB_PLAIN_BYTES_TARGET <= BLOB_PLAIN_BYTES_MAX);
 const _: () = assert!(DATA_PACK_BYTES_TARGET + 2 * CHUNK_BYTES_MAX < PACK_BYTES_MAX);
+// Whatever is stored goes up in one request, never in parts: that is what makes create-if-absent one step.
+const _: () = assert!(PACK_BYTES_MAX as u64 <= STORE_PUT_BYTES_MAX);
+const _: () = assert!(FRAGMENT_BYTES_MAX <= PACK_BYTES_MAX && RECORD_BYTES_MAX <= PACK_BYTES_MAX);
 const _: () = assert!(NODE_ENTRIES_MIN < NODE_ENTRIES_MAX);
 const _: () = assert!(NODE_ENTRIES_MEAN.is_power_of_two());
 /// Blobs of manifest nodes that a reader keeps decoded, at most.

@@ -13,6 +13,7 @@ mod delta;
 mod delta_damage;
 mod durable;
 mod explore;
+mod faults;
 mod fixtures;
 mod fuzz_corpus;
 mod golden;

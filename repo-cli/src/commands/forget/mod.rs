@@ -128,7 +128,12 @@ fn tell(outcomes: &[(SnapshotId, Result<Forgotten, Error>)]) -> Option<Exit> {
             }
             // It does not become worse by failing twice; the store's own failure says most.
             Err(error) => {
-                output::warning(&format!("snapshot {} is not forgotten: {error}", id.short()));
+                // The deletion comes last, when it is forgotten already.
+                let is = match error {
+                    Error::Store { action: "cannot delete", .. } => "forgotten, but not all of it is gone",
+                    _ => "not forgotten",
+                };
+                output::warning(&format!("snapshot {} is {is}: {error}", id.short()));
                 exit = match (exit, error.kind()) {
                     (Some(Exit::Failed), _) | (_, ErrorKind::Failed) => Some(Exit::Failed),
                     (_, ErrorKind::Damage) => Some(Exit::Damage),

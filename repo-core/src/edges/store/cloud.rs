@@ -4,35 +4,19 @@
 //! [`StoreOptions`]. Where no key is given, the identity of the machine is asked for, as those tools do.
 
 use super::location::Provider;
+use super::pace::Pace;
+use super::settings::StoreOptions;
+use super::wire::Wire;
 use crate::words::error::{Error, Result};
-use crate::words::limits::{STORE_CONNECT_SECS_MAX, STORE_CONNECTIONS, STORE_REQUEST_SECS_MAX};
+use crate::words::limits::{STORE_CONNECT_SECS_MAX, STORE_REPEATS_MAX};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::limit::LimitStore;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientConfigKey, ObjectStore};
-use std::collections::BTreeMap;
+use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use std::str::FromStr;
 use std::sync::Arc;
-
-/// How to reach a store; of a directory, nothing of it matters.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct StoreOptions {
-    /// Settings of the provider's by their names, such as `endpoint` or `region`; they come before the environment's.
-    pub settings: BTreeMap<String, String>,
-    /// Whether an endpoint without TLS will do.
-    pub allow_http: bool,
-    /// Requests under way at once, at most.
-    pub connections_max: usize,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        StoreOptions { settings: BTreeMap::new(), allow_http: false, connections_max: STORE_CONNECTIONS }
-    }
-}
 
 /// Builds the client of a bucket; no request is made.
 ///
@@ -61,7 +45,7 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<impl ObjectStore> {
     for (key, value) in client_settings(options) {
         builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
     }
-    for (name, value) in &options.settings {
+    for (name, value) in options.of_provider() {
         builder = builder.with_config(key(name, "S3")?, value);
     }
     let get = |key: AmazonS3ConfigKey| builder.get_config_value(&key);
@@ -90,6 +74,11 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<impl ObjectStore> {
             )));
         }
     }
+    // One deletion at a time is asked for anyway, and not all that speak S3 know the request for many.
+    if get(AmazonS3ConfigKey::DisableBulkDelete).as_deref() != Some("true") {
+        builder = builder.with_disable_bulk_delete(true);
+    }
+    let builder = builder.with_retry(retries(options)?).with_http_connector(wire(options));
     builder.with_bucket_name(bucket).build().map_err(|error| refused("S3", error))
 }
 
@@ -98,12 +87,13 @@ fn gcs(bucket: &str, options: &StoreOptions) -> Result<impl ObjectStore> {
     for (key, value) in client_settings(options) {
         builder = builder.with_config(GoogleConfigKey::Client(key), value);
     }
-    for (name, value) in &options.settings {
+    for (name, value) in options.of_provider() {
         builder = builder.with_config(key(name, "GCS")?, value);
     }
     if let Some(url) = builder.get_config_value(&GoogleConfigKey::BaseUrl) {
         check_scheme(&url, builder.get_config_value(&GoogleConfigKey::Client(ClientConfigKey::AllowHttp)))?;
     }
+    let builder = builder.with_retry(retries(options)?).with_http_connector(wire(options));
     builder.with_bucket_name(bucket).build().map_err(|error| refused("GCS", error))
 }
 
@@ -112,19 +102,30 @@ fn azure(container: &str, options: &StoreOptions) -> Result<impl ObjectStore> {
     for (key, value) in client_settings(options) {
         builder = builder.with_config(AzureConfigKey::Client(key), value);
     }
-    for (name, value) in &options.settings {
+    for (name, value) in options.of_provider() {
         builder = builder.with_config(key(name, "Azure")?, value);
     }
     if let Some(endpoint) = builder.get_config_value(&AzureConfigKey::Endpoint) {
         check_scheme(&endpoint, builder.get_config_value(&AzureConfigKey::Client(ClientConfigKey::AllowHttp)))?;
     }
+    let builder = builder.with_retry(retries(options)?).with_http_connector(wire(options));
     builder.with_container_name(container).build().map_err(|error| refused("Azure", error))
+}
+
+/// What the client repeats by itself, and for how long; `retry` has the rest.
+fn retries(options: &StoreOptions) -> Result<RetryConfig> {
+    let retry_timeout = options.patience()?.time_max;
+    Ok(RetryConfig { max_retries: STORE_REPEATS_MAX, retry_timeout, ..RetryConfig::default() })
+}
+
+fn wire(options: &StoreOptions) -> Wire {
+    Wire { upload: options.upload_bytes_per_sec_max.map(|rate| Arc::new(Pace::create(rate))) }
 }
 
 /// What every client is told, before the caller's own settings.
 fn client_settings(options: &StoreOptions) -> Vec<(ClientConfigKey, String)> {
     let mut settings = vec![
-        (ClientConfigKey::Timeout, format!("{STORE_REQUEST_SECS_MAX}s")),
+        (ClientConfigKey::Timeout, format!("{}s", options.request_secs_max())),
         (ClientConfigKey::ConnectTimeout, format!("{STORE_CONNECT_SECS_MAX}s")),
         (ClientConfigKey::UserAgent, concat!("dedump/", env!("CARGO_PKG_VERSION")).to_owned()),
     ];
@@ -136,7 +137,7 @@ fn client_settings(options: &StoreOptions) -> Vec<(ClientConfigKey, String)> {
 
 fn key<K: FromStr>(name: &str, provider: &str) -> Result<K> {
     let unknown = |_| {
-        let why = "some that there are: endpoint, region, token, proxy_url, connect_timeout, timeout";
+        let why = "some that there are: endpoint, region, token, proxy_url, connect_timeout, timeout, retry_timeout";
         Error::Invalid(format!("{provider} has no setting {name:?}; {why}"))
     };
     name.to_ascii_lowercase().parse().map_err(unknown)

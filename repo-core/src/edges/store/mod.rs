@@ -4,27 +4,36 @@
 //! name is one of `format::names`. Errors say which object, and what to do where that is known.
 
 mod cloud;
+mod courtesy;
 mod failure;
 mod location;
+mod pace;
+mod read;
 mod requests;
+mod retry;
+mod settings;
+mod wire;
+mod write;
 
-pub use cloud::StoreOptions;
+pub use read::Listed;
 pub use requests::Requests;
+pub use settings::StoreOptions;
+pub use write::Created;
 
-use self::failure::{failed, io_hint, may_pass};
+use self::failure::{failed, io_hint};
 use self::location::Location;
+use self::pace::Pace;
 use self::requests::Counters;
+use self::retry::{Attempts, Patience};
 use crate::edges::staged;
-use crate::edges::system::random;
+use crate::format::names::{CONFIG, PROBE};
 use crate::words::error::{Error, Result};
 use crate::words::limits::STAGED_AGE_SECS_MIN;
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{TryStreamExt, future};
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,30 +48,15 @@ pub struct Store {
     is_near: bool,
     requests: Arc<Counters>,
     left_behind: Arc<Mutex<Vec<String>>>,
+    treatment: Arc<Treatment>,
 }
 
-/// Attempts after the first at what the client does not try again by itself; the pauses between them grow fourfold.
-const RETRIES_MAX: u32 = 3;
-const RETRY_PAUSE_MS: u64 = 400;
-
-/// An object and its length, as a listing gives them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// Name of the object in the store.
-    pub name: String,
-    /// Its length in bytes.
-    pub bytes: u64,
-    /// When it was written, in milliseconds since 1970 UTC, by the store's clock.
-    pub modified_ms: i64,
-}
-
-/// How a create-if-absent ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Created {
-    /// The object is there now, with these bytes, by our doing.
-    Yes,
-    /// An object of that name was there before, with other bytes.
-    Taken,
+/// How a store is treated: what of [`StoreOptions`] its requests are asked by.
+#[derive(Debug, Default)]
+struct Treatment {
+    options: StoreOptions,
+    patience: Patience,
+    download: Option<Pace>,
 }
 
 impl Store {
@@ -73,12 +67,23 @@ impl Store {
     /// [`Error::Invalid`]: it names none, or the settings can't be. As [`Store::local`].
     pub fn at(location: &str, options: &StoreOptions) -> Result<Store> {
         match Location::parse(location)? {
-            Location::Local(path) => Store::local(path),
+            Location::Local(path) => {
+                options.check_classes(None)?;
+                Store::local(path)?.treated(options)
+            }
             Location::Bucket { provider, bucket, prefix } => {
+                options.check_classes(Some(provider))?;
                 let inner = cloud::build(provider, &bucket, &prefix, options)?;
-                Ok(Store::from_object_store(inner, location.trim_end_matches('/')))
+                Store::from_object_store(inner, location.trim_end_matches('/')).treated(options)
             }
         }
+    }
+
+    fn treated(self, options: &StoreOptions) -> Result<Store> {
+        let patience = options.patience()?;
+        let download = options.download_bytes_per_sec_max.map(Pace::create);
+        let treatment = Treatment { options: options.clone(), patience, download };
+        Ok(Store { treatment: Arc::new(treatment), ..self })
     }
 
     /// Opens the store that a text names, for a new repository: creates a directory, or sees that the prefix is empty.
@@ -87,21 +92,39 @@ impl Store {
     /// As [`Store::at`] and [`Store::create_local`]; [`Error::AlreadyExists`]: there is something in it.
     pub async fn create_at(location: &str, options: &StoreOptions) -> Result<Store> {
         if let Location::Local(path) = Location::parse(location)? {
-            return Store::create_local(path);
+            options.check_classes(None)?;
+            return Store::create_local(path)?.treated(options);
         }
         let store = Store::at(location, options)?;
-        let mut listed = store.inner.list(None);
-        let first = listed.try_next().await.map_err(|error| failed("cannot list", location, error))?;
-        drop(listed);
-        store.requests.list(0);
         let taken = |why: &str| Error::AlreadyExists { location: store.location.clone(), why: why.to_owned() };
-        match first {
-            None => Ok(store),
-            Some(_) if store.head(crate::format::names::CONFIG).await.is_ok() => {
+        match store.is_empty().await? {
+            true => Ok(store),
+            false if store.head(CONFIG).await.is_ok() => {
                 Err(taken("already holds a repository; use it, or name another prefix"))
             }
-            Some(_) => Err(taken("is not empty; name another prefix")),
+            false => Err(taken("is not empty; name another prefix")),
         }
+    }
+
+    /// Returns whether there is nothing in it, but for what a probe left whose credentials may not delete.
+    async fn is_empty(&self) -> Result<bool> {
+        let probed = format!("{PROBE}/");
+        let mut attempts = self.attempts();
+        loop {
+            self.requests.list(0);
+            let listed = self.inner.list(None);
+            let others = listed.try_skip_while(|meta| future::ready(Ok(meta.location.as_ref().starts_with(&probed))));
+            match std::pin::pin!(others).try_next().await {
+                Ok(first) => return Ok(first.is_none()),
+                Err(error) if attempts.again(&error, true).await => {}
+                Err(error) => return Err(failed("cannot list", &self.location, error)),
+            }
+        }
+    }
+
+    /// Begins with attempts at a request; a directory gets one.
+    fn attempts(&self) -> Attempts {
+        Attempts::begin(if self.is_local() { Patience::NONE } else { self.treatment.patience })
     }
 
     /// Opens a directory as a store; it must exist. Every write is synced, the file and the directories that name it,
@@ -139,7 +162,7 @@ impl Store {
         let taken = |why: &str| Error::AlreadyExists { location: location.clone(), why: why.to_owned() };
         match std::fs::metadata(path) {
             Ok(metadata) if !metadata.is_dir() => return Err(taken("is not a directory; name another place")),
-            Ok(_) if path.join(crate::format::names::CONFIG).exists() => {
+            Ok(_) if path.join(CONFIG).exists() => {
                 return Err(taken("already holds a repository; use it, or name another place"));
             }
             Ok(_) if std::fs::read_dir(path).map_err(failed)?.next().is_some() => {
@@ -173,6 +196,7 @@ impl Store {
             is_near: false,
             requests: Arc::default(),
             left_behind: Arc::default(),
+            treatment: Arc::default(),
         }
     }
 
@@ -233,201 +257,8 @@ impl Store {
     pub fn location(&self) -> &str {
         &self.location
     }
-
-    /// Reads a whole object of at most `bytes_max` bytes; `None` if there is none of that name.
-    ///
-    /// # Errors
-    /// [`Error::Store`], also where its bytes end before they should; [`Error::Damaged`] if it is longer.
-    pub async fn get(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>> {
-        self.requests.read();
-        let result = match self.inner.get(&path(name)).await {
-            Ok(result) => result,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(failed("cannot read", name, error)),
-        };
-        let bytes_n = result.meta.size;
-        if bytes_n > bytes_max as u64 {
-            return Err(Error::damaged(name, format!("it has {bytes_n} bytes, more than {bytes_max}")));
-        }
-        match result.bytes().await {
-            Ok(bytes) if bytes.len() as u64 == bytes_n => {
-                self.requests.got(bytes.len());
-                Ok(Some(bytes))
-            }
-            // Taken for the object, it would look damaged.
-            Ok(bytes) => Err(failed("cannot read", name, cut_short(bytes.len(), bytes_n))),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(failed("cannot read", name, error)),
-        }
-    }
-
-    /// Reads a part of an object; `None` if there is no object of that name or it is shorter.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
-        self.requests.read();
-        let bytes_n = range.end - range.start;
-        let error = match self.inner.get_range(&path(name), range.clone()).await {
-            Ok(bytes) if bytes.len() as u64 == bytes_n => {
-                self.requests.got(bytes.len());
-                return Ok(Some(bytes));
-            }
-            Ok(bytes) => cut_short(bytes.len(), bytes_n),
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => error,
-        };
-        // Stores differ in how they refuse a range beyond the end: ask for the length before believing in a failure.
-        match self.head(name).await {
-            Ok(meta) if meta.size < range.end => Ok(None),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            _ => Err(failed("cannot read", name, error)),
-        }
-    }
-
-    /// Returns whether an object lies in cold storage and can't be read before it is thawed. Reads a byte of it.
-    ///
-    /// # Errors
-    /// [`Error::Store`]. That it is not there is no error.
-    pub(crate) async fn is_frozen(&self, name: &str) -> Result<bool> {
-        self.requests.read();
-        match self.inner.get_range(&path(name), 0..1).await {
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) if failure::is_frozen(&error) => Ok(true),
-            Err(error) => Err(failed("cannot read", name, error)),
-        }
-    }
-
-    /// Creates an object unless there is one of that name. A reply that got lost and was asked for again looks like
-    /// somebody else's object, so what is there is read back: equal bytes are ours.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created> {
-        for attempt in 0.. {
-            match self.try_to_create(name, &bytes).await {
-                Ok(()) => return Ok(Created::Yes),
-                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                    match self.get(name, bytes.len().max(1)).await {
-                        Ok(Some(there)) if there == bytes => return Ok(Created::Yes),
-                        // Two requests met, and the store refused both.
-                        Ok(None) if attempt < RETRIES_MAX => self.pause(attempt).await,
-                        Err(error) if !error.is_damage() => return Err(error),
-                        _ => return Ok(Created::Taken),
-                    }
-                }
-                Err(error) if self.is_worth_another(&error, attempt) => self.pause(attempt).await,
-                Err(error) => return Err(failed("cannot write", name, error)),
-            }
-        }
-        unreachable!("attempts end")
-    }
-
-    /// Creates an object named by its content. If one is there, and as long, it is the same.
-    ///
-    /// # Errors
-    /// [`Error::Store`]; [`Error::Damaged`] if one is there with another length.
-    pub async fn create_content_addressed(&self, name: &str, bytes: Bytes) -> Result<()> {
-        for attempt in 0.. {
-            match self.try_to_create(name, &bytes).await {
-                Ok(()) => return Ok(()),
-                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                    match self.head(name).await {
-                        Ok(there) if there.size == bytes.len() as u64 => return Ok(()),
-                        Ok(there) => {
-                            let why = format!("it has {} bytes, and {} belong there", there.size, bytes.len());
-                            return Err(Error::damaged(name, why));
-                        }
-                        Err(object_store::Error::NotFound { .. }) if attempt < RETRIES_MAX => self.pause(attempt).await,
-                        Err(error) => return Err(failed("cannot read", name, error)),
-                    }
-                }
-                Err(error) if self.is_worth_another(&error, attempt) => self.pause(attempt).await,
-                Err(error) => return Err(failed("cannot write", name, error)),
-            }
-        }
-        unreachable!("attempts end")
-    }
-
-    async fn head(&self, name: &str) -> object_store::Result<object_store::ObjectMeta> {
-        self.requests.head();
-        self.inner.head(&path(name)).await
-    }
-
-    async fn try_to_create(&self, name: &str, bytes: &Bytes) -> object_store::Result<()> {
-        self.requests.write(bytes.len());
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        self.inner.put_opts(&path(name), PutPayload::from_bytes(bytes.clone()), options).await.map(drop)
-    }
-
-    /// Returns whether a create-if-absent that failed may be asked for again. The client does so itself for other
-    /// requests; this one it takes for one that must not be done twice. Here it may: it comes out the same, or says that
-    /// something is there, and then that is looked at.
-    fn is_worth_another(&self, error: &object_store::Error, attempt: u32) -> bool {
-        !self.is_local() && attempt < RETRIES_MAX && may_pass(error)
-    }
-
-    /// Waits longer from one attempt to the next, and never as long as others do.
-    async fn pause(&self, attempt: u32) {
-        let share = random::<1>().map_or(128, |[byte]| u64::from(byte));
-        let longest_ms = RETRY_PAUSE_MS << (2 * attempt);
-        tokio::time::sleep(Duration::from_millis(longest_ms / 2 + longest_ms * share / 512)).await;
-    }
-
-    /// Writes an object whether or not there is one: only for a session's own mark, and for holds.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn overwrite(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.requests.write(bytes.len());
-        self.inner
-            .put(&path(name), PutPayload::from_bytes(bytes))
-            .await
-            .map(drop)
-            .map_err(|error| failed("cannot write", name, error))
-    }
-
-    /// Deletes an object; it may be gone already.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn delete(&self, name: &str) -> Result<()> {
-        self.requests.delete();
-        match self.inner.delete(&path(name)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(failed("cannot delete", name, error)),
-        }
-    }
-
-    /// Lists the objects below a prefix, sorted by name.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
-        let mut listed: Vec<Listed> = self
-            .inner
-            .list(Some(&path(prefix)))
-            .map_ok(|meta| Listed {
-                name: meta.location.to_string(),
-                bytes: meta.size,
-                modified_ms: meta.last_modified.timestamp_millis(),
-            })
-            .boxed()
-            .try_collect()
-            .await
-            .map_err(|error| failed("cannot list", prefix, error))?;
-        self.requests.list(listed.len());
-        listed.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(listed)
-    }
 }
 
 fn path(name: &str) -> ObjectPath {
     ObjectPath::from(name)
-}
-
-/// The error of a reply that ends before it should.
-fn cut_short(bytes_n: usize, expected_n: u64) -> object_store::Error {
-    let why = format!("the store sent {bytes_n} bytes of {expected_n}; try again");
-    object_store::Error::Generic { store: "", source: why.into() }
 }

@@ -2,6 +2,7 @@
 
 pub mod dumps;
 pub mod postgres;
+pub mod proxy;
 pub mod random;
 pub mod rows;
 pub mod servers;
