@@ -10,6 +10,8 @@ use crate::words::error::{Error, Result};
 use crate::words::id::PackId;
 use crate::words::limits::{META_PACK_BYTES_TARGET, META_PACKS_HELD_MAX};
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,25 +33,17 @@ pub struct PackReader {
     repository: Repository,
     from: ReadFrom,
     bytes_read: AtomicU64,
-    /// Meta packs whose bytes hash to their names; the one that was used last is the last.
-    held: Mutex<VecDeque<(PackId, Bytes)>>,
-    /// Taken while a meta pack is fetched: whoever wants the same then finds it. By the id's first byte, so that most go on.
-    fetching: Vec<tokio::sync::Mutex<()>>,
+    /// Meta packs that are fetched or were; the one that was used last is the last.
+    held: Mutex<VecDeque<(PackId, Fetched)>>,
 }
 
-/// Meta packs that may be fetched side by side.
-const FETCHES_MAX: usize = 64;
+/// A meta pack on its way or here. Whoever waits for it drives it, so that it comes though others who wanted it look away.
+type Fetched = Shared<BoxFuture<'static, Option<Bytes>>>;
 
 impl PackReader {
     /// Creates a reader.
     pub fn create(repository: &Repository, from: ReadFrom) -> Self {
-        PackReader {
-            repository: repository.clone(),
-            from,
-            bytes_read: AtomicU64::new(0),
-            held: Mutex::default(),
-            fetching: (0..FETCHES_MAX).map(|_| tokio::sync::Mutex::default()).collect(),
-        }
+        PackReader { repository: repository.clone(), from, bytes_read: AtomicU64::new(0), held: Mutex::default() }
     }
 
     /// Returns the repository that it reads from.
@@ -105,51 +99,57 @@ impl PackReader {
     }
 
     async fn read_meta(&self, info: &PackInfo, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
-        let part = |whole: &Bytes| {
-            let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
-            (start <= end && end <= whole.len()).then(|| whole.slice(start..end))
-        };
-        let [first, ..] = info.id.0;
-        let _fetching = self.fetching[usize::from(first) % FETCHES_MAX].lock().await;
-        if let Some(whole) = self.take_held(info.id) {
-            return Ok(part(&whole));
+        // One that is larger than any that we write is no small pack.
+        let is_small = info.bytes <= 2 * META_PACK_BYTES_TARGET as u64;
+        if is_small && let Some(whole) = self.whole(info).await {
+            let (start, end) = (usize::try_from(range.start).ok(), usize::try_from(range.end).ok());
+            let range = start.zip(end).filter(|(start, end)| start <= end && *end <= whole.len());
+            return Ok(range.map(|(start, end)| whole.slice(start..end)));
         }
-        let Some(cache) = &self.repository.cache else { return Ok(None) };
-        let (whole, is_new) = match cache.pack(name, info.id).await {
-            Some(whole) => (whole, false),
-            None if self.from == ReadFrom::Cache => return Ok(None),
-            // Larger than any that we write: of such a one only what is needed.
-            None if info.bytes > 2 * META_PACK_BYTES_TARGET as u64 => return self.read_store(name, range).await,
-            None => match self.read_store(name, 0..info.bytes).await? {
-                Some(whole) => (whole, true),
-                None => return Ok(None),
-            },
-        };
-        if is_new {
-            if *blake3::hash(&whole).as_bytes() != info.id.0 {
-                // What is wrong with it may lie elsewhere: the seal of the part tells.
-                return Ok(part(&whole));
+        self.held().retain(|(held, _)| *held != info.id);
+        // Whatever is wrong with the pack as a whole: the part tells whether it matters.
+        if self.from == ReadFrom::Cache { Ok(None) } else { self.read_store(name, range).await }
+    }
+
+    /// Returns a whole meta pack; several who want the same wait for one request.
+    async fn whole(&self, info: &PackInfo) -> Option<Bytes> {
+        let fetched = {
+            let mut held = self.held();
+            let there = held.iter().position(|(held, _)| *held == info.id);
+            let found = match there.and_then(|at| held.remove(at)) {
+                Some(found) => found,
+                None => (info.id, fetch_whole(self.repository.clone(), *info, self.from).boxed().shared()),
+            };
+            if held.len() == META_PACKS_HELD_MAX {
+                held.pop_front();
             }
-            cache.keep(name, whole.clone()).await;
-        }
-        let bytes = part(&whole);
-        let mut held = self.held();
-        if held.len() == META_PACKS_HELD_MAX {
-            held.pop_front();
-        }
-        held.push_back((info.id, whole));
-        Ok(bytes)
+            held.push_back(found.clone());
+            found.1
+        };
+        fetched.await
     }
 
-    fn take_held(&self, pack: PackId) -> Option<Bytes> {
-        let mut held = self.held();
-        let at = held.iter().position(|(held, _)| *held == pack)?;
-        let found = held.remove(at)?;
-        held.push_back(found.clone());
-        Some(found.1)
-    }
-
-    fn held(&self) -> MutexGuard<'_, VecDeque<(PackId, Bytes)>> {
+    fn held(&self) -> MutexGuard<'_, VecDeque<(PackId, Fetched)>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Fetches a pack from the cache, or from the store for the cache; `None` if its bytes are not to be had, or do not hash to its
+/// name.
+async fn fetch_whole(repository: Repository, info: PackInfo, from: ReadFrom) -> Option<Bytes> {
+    let cache = repository.cache.as_ref()?;
+    let name = names::pack(info.kind, info.id);
+    if let Some(whole) = cache.pack(&name, info.id).await {
+        return Some(whole);
+    }
+    if from == ReadFrom::Cache {
+        return None;
+    }
+    // Why the store fails is told to whoever asks for the part next.
+    let whole = repository.store.get_range(&name, 0..info.bytes).await.ok()??;
+    if *blake3::hash(&whole).as_bytes() != info.id.0 {
+        return None;
+    }
+    cache.keep(&name, whole.clone()).await;
+    Some(whole)
 }

@@ -289,17 +289,17 @@ pub struct Expected {
     pub unreadable: Vec<(String, Error)>,
 }
 
-/// Reads all decisions: which fragments should be there.
+/// Reads all other decisions than these snapshots: which fragments should be there.
 ///
 /// # Errors
 /// [`Error::Store`].
-pub async fn expected_fragments(repository: &Repository) -> Result<Expected> {
+pub async fn expected_fragments(repository: &Repository, standing: &[Snapshot]) -> Result<Expected> {
     let (mut written, mut superseded) = (BTreeSet::new(), BTreeSet::new());
     let mut unreadable = Vec::new();
     let mut expect = |session: SessionId, fragments_n: u32| {
         written.extend((0..fragments_n).map(|number| FragmentName { session, number }));
     };
-    for snapshot in load(repository).await?.standing {
+    for snapshot in standing {
         expect(snapshot.id, snapshot.record.fragments_n);
     }
     for id in list_ids(repository, FORGOTTEN).await? {
@@ -330,9 +330,18 @@ pub async fn expected_fragments(repository: &Repository) -> Result<Expected> {
 /// # Errors
 /// [`Error::Store`].
 pub async fn missing_fragments(repository: &Repository) -> Result<BTreeSet<FragmentName>> {
-    // Decisions before the listing: what is expected was put before them.
-    let expected = expected_fragments(repository).await?.fragments;
+    let standing = load(repository).await?.standing;
+    let expected = expected_fragments(repository, &standing).await?;
+    missing_of(repository, &expected).await
+}
+
+/// Returns the fragments that are expected and not there. Decisions come before this listing: what is expected was put before
+/// them.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn missing_of(repository: &Repository, expected: &Expected) -> Result<BTreeSet<FragmentName>> {
     let listed = repository.store.list(names::INDEX).await?;
     let there: BTreeSet<_> = listed.iter().filter_map(|object| names::parse_fragment(&object.name)).collect();
-    Ok(expected.difference(&there).copied().collect())
+    Ok(expected.fragments.difference(&there).copied().collect())
 }

@@ -4,6 +4,7 @@
 
 mod allocation;
 mod backup;
+mod cache;
 mod calls;
 mod commands;
 mod copy;

@@ -8,7 +8,7 @@ use crate::state::ground::Ground;
 use crate::state::holds::{self, Hold};
 use crate::state::loader::{self, Loaded};
 use crate::state::repository::Repository;
-use crate::state::snapshots::{self, Decisions, Snapshots};
+use crate::state::snapshots::{self, Decisions, Expected, Snapshots};
 use crate::words::error::{Error, Result};
 use crate::words::id::{PackId, SessionId, SlotId};
 use std::collections::{BTreeSet, HashSet};
@@ -24,8 +24,10 @@ pub(super) async fn check(
         findings.add(FindingKind::SnapshotDamaged, names::of_session(SNAPSHOTS, *id), why(error));
     }
     check_slots(repository, findings).await?;
-    check_decisions(repository, findings).await?;
-    check_fragments(loaded, &missing_fragments(repository).await?, findings);
+    let expected = snapshots::expected_fragments(repository, &snapshots.standing).await?;
+    let missing = missing_fragments(repository, &expected).await?;
+    check_decisions(expected, findings)?;
+    check_fragments(loaded, &missing, findings);
     check_sessions(repository, findings, notes).await?;
     check_notices(repository, loaded, findings, notes).await?;
     check_holds(repository, snapshots, findings, notes).await?;
@@ -54,8 +56,8 @@ async fn check_slots(repository: &Repository, findings: &mut Findings) -> Result
 }
 
 /// Names the decisions that do not open.
-async fn check_decisions(repository: &Repository, findings: &mut Findings) -> Result<()> {
-    for (name, error) in snapshots::expected_fragments(repository).await?.unreadable {
+fn check_decisions(expected: Expected, findings: &mut Findings) -> Result<()> {
+    for (name, error) in expected.unreadable {
         findings.add_error(FindingKind::DecisionDamaged, &name, error)?;
     }
     Ok(())
@@ -63,8 +65,8 @@ async fn check_decisions(repository: &Repository, findings: &mut Findings) -> Re
 
 /// Returns the fragments that were written and are gone. Looks twice: a reindex that commits between two listings moves
 /// what is expected.
-async fn missing_fragments(repository: &Repository) -> Result<BTreeSet<FragmentName>> {
-    let first = snapshots::missing_fragments(repository).await?;
+async fn missing_fragments(repository: &Repository, expected: &Expected) -> Result<BTreeSet<FragmentName>> {
+    let first = snapshots::missing_of(repository, expected).await?;
     if first.is_empty() {
         return Ok(first);
     }

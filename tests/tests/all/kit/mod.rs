@@ -10,8 +10,8 @@ pub mod simulated;
 pub mod watched;
 
 use dedump_core::{
-    BackupOptions, BackupReport, CreateOptions, Credential, DeltaMode, Filter, OpenOptions, Repository, RestoreOptions,
-    Result, Snapshot, Store, WriterTarget, backup, list, restore,
+    BackupOptions, BackupReport, Cache, CreateOptions, Credential, DeltaMode, Filter, OpenOptions, Repository,
+    RestoreOptions, Result, Snapshot, Store, WriterTarget, backup, list, restore,
 };
 use std::time::Duration;
 
@@ -47,6 +47,11 @@ pub async fn create(store: Store) -> Result<Repository> {
 /// Opens a repository of these tests.
 pub async fn open(store: Store) -> Result<Repository> {
     Repository::open(store, &secret(), OpenOptions { threads_n: 2, cache: None }).await
+}
+
+/// Opens a repository of these tests with a local cache, as a new process does.
+pub async fn open_cached(store: Store, cache: &Cache) -> Result<Repository> {
+    Repository::open(store, &secret(), OpenOptions { threads_n: 2, cache: Some(cache.clone()) }).await
 }
 
 /// Backs up these streams as the next snapshot of a source.
