@@ -1,11 +1,21 @@
 //! The command line from outside: the built binary, its exit codes, and what it prints where.
 
+#[path = "cli/buckets.rs"]
+mod buckets;
 #[path = "cli/disk.rs"]
 mod disk;
 #[path = "cli/forget.rs"]
 mod forget;
+#[path = "../../tests/tests/all/kit/front.rs"]
+mod front;
+#[path = "cli/hosts.rs"]
+mod hosts;
+#[path = "cli/network.rs"]
+mod network;
 #[path = "cli/prune.rs"]
 mod prune;
+#[path = "../../tests/tests/all/kit/servers.rs"]
+mod servers;
 
 use serde_json::Value;
 use std::ffi::OsStr;

@@ -3,6 +3,7 @@
 pub mod dumps;
 pub mod front;
 pub mod gcs;
+pub mod places;
 pub mod postgres;
 pub mod random;
 pub mod rows;
