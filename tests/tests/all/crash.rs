@@ -283,5 +283,6 @@ fn a_prune_that_crashes_in_a_directory_loses_nothing_and_the_next_goes_on() {
 
 #[test]
 fn a_prune_that_crashes_on_s3_loses_nothing_and_the_next_goes_on() {
-    prune_and_crash(Course::on_s3);
+    // It asks for much, and is stopped four times over.
+    prune_and_crash(|| Course { stride: 23, ..Course::on_s3() });
 }

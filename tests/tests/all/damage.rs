@@ -36,10 +36,11 @@ fn passphrase() -> Credential {
 
 impl Scene {
     async fn create() -> Scene {
-        Self::create_in(Place::memory()).await
+        Self::create_in(Place::memory(), 4).await
     }
 
-    async fn create_in(place: Place) -> Scene {
+    /// With so many snapshots before those that are forgotten.
+    async fn create_in(place: Place, days: usize) -> Scene {
         let mut random = Random::seeded(1);
         let store = Watched::create_in(place);
         let repository = create(store.store()).await.expect("creates");
@@ -48,8 +49,8 @@ impl Scene {
         let mut streams =
             Streams::from([("a".to_owned(), random.text(1_500_000)), ("b".to_owned(), random.bytes(500_000))]);
         let mut snapshots = Vec::new();
-        for day in 0..4 {
-            if day == 2 {
+        for day in 0..days {
+            if day == days / 2 {
                 reindex(&repository, "host", &()).await.expect("reindexes");
             }
             let snapshot = back_up(&repository, "s", &streams).await.expect("backs up");
@@ -343,7 +344,7 @@ fn one_harmed_object_of_each_kind_on_s3_is_found() {
 
 fn harm_one_of_each(place: fn() -> Place) {
     run(async {
-        let scene = Scene::create_in(place()).await;
+        let scene = Scene::create_in(place(), 2).await;
         harm_some(&scene, "packs/", 1, in_a_data_pack).await;
         harm_some(&scene, "index/", 1, in_a_fragment).await;
         harm_some(&scene, "snapshots/", 1, in_a_snapshot).await;

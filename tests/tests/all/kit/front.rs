@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What is done with each request: it is given to the server behind by [`Request::ask`], or something like it is.
 pub type Handle = dyn Fn(Request, SocketAddr) -> Result<Reply> + Send + Sync;
@@ -42,6 +43,62 @@ pub fn one_creator_at_a_time() -> Arc<Handle> {
         drop(turn);
         reply
     })
+}
+
+/// What passed, by kind of request and in bytes of bodies.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    pub puts_n: u64,
+    /// Of objects, whole or in part.
+    pub gets_n: u64,
+    pub heads_n: u64,
+    pub lists_n: u64,
+    /// Deletions; and what asks for many at once, as one.
+    pub deletes_n: u64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+}
+
+/// Lets creates of one name through one after another, holds each request back on its way there and each reply on its way
+/// back, and counts them. Who asks for the path `/counts` gets what was counted since it was asked for last, as JSON.
+pub fn far_away(one_way: Duration) -> Arc<Handle> {
+    let (counts, handle) = (Mutex::<Counts>::default(), one_creator_at_a_time());
+    Arc::new(move |request: Request, behind| {
+        if request.target == "/counts" {
+            let counted = std::mem::take(&mut *unpoisoned(&counts));
+            return Ok(Reply { status: "200 OK".to_owned(), headers: Vec::new(), body: counted.json().into_bytes() });
+        }
+        counted(&mut unpoisoned(&counts), &request);
+        std::thread::sleep(one_way);
+        let reply = handle(request, behind)?;
+        unpoisoned(&counts).received_bytes += reply.body.len() as u64;
+        std::thread::sleep(one_way);
+        Ok(reply)
+    })
+}
+
+fn counted(counts: &mut Counts, request: &Request) {
+    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let is_bucket = path.trim_matches('/').split('/').count() < 2;
+    *match &*request.method {
+        "PUT" => &mut counts.puts_n,
+        "GET" if is_bucket || query.contains("list-type") => &mut counts.lists_n,
+        "GET" => &mut counts.gets_n,
+        "HEAD" => &mut counts.heads_n,
+        "DELETE" | "POST" => &mut counts.deletes_n,
+        _ => return,
+    } += 1;
+    counts.sent_bytes += request.body.len() as u64;
+}
+
+impl Counts {
+    fn json(&self) -> String {
+        let Counts { puts_n, gets_n, heads_n, lists_n, deletes_n, sent_bytes, received_bytes } = self;
+        format!(
+            "{{\"put\": {puts_n}, \"get\": {gets_n}, \"head\": {heads_n}, \"list\": {lists_n}, \"delete\": {deletes_n}, \
+             \"sent_bytes\": {sent_bytes}, \"received_bytes\": {received_bytes}}}"
+        )
+    }
 }
 
 fn unpoisoned<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

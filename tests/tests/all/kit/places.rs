@@ -1,22 +1,19 @@
 //! Where a test's store may lie, and copies of what is stored there: in memory, in directories, or in buckets of an S3 server.
 
-use super::servers::S3s;
+use super::servers::{S3s, copy_files};
+use dedump_core::object_store::ObjectStore;
 use dedump_core::object_store::aws::AmazonS3Builder;
 use dedump_core::object_store::local::LocalFileSystem;
 use dedump_core::object_store::memory::InMemory;
-use dedump_core::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use futures::{StreamExt, TryStreamExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Requests under way at once, when a place is copied.
-const COPIES: usize = 16;
 
 /// Where a store lies. Clones share it.
 #[derive(Clone)]
 pub enum Place {
     Memory(Arc<InMemory>),
-    /// All copies are directories of one.
+    /// All copies are directories in one.
     Directory(Arc<Copies<tempfile::TempDir>>, usize),
     /// All copies are buckets of one server, which walks through all of a bucket for each listing.
     Bucket(Arc<Copies<S3s>>, usize),
@@ -46,12 +43,16 @@ impl Place {
 
     /// Returns an empty directory.
     pub fn directory() -> Place {
-        Place::Directory(Copies::of(tempfile::tempdir().expect("a temporary folder")), 0).made()
+        let copies = Copies::of(tempfile::tempdir().expect("a temporary folder"));
+        std::fs::create_dir(directory(&copies, 0)).expect("it can be made");
+        Place::Directory(copies, 0)
     }
 
     /// Returns an empty bucket, at a server that it starts.
     pub fn s3() -> Place {
-        Place::Bucket(Copies::of(S3s::start()), 0).made()
+        let server = S3s::start();
+        server.create_bucket(&bucket(0));
+        Place::Bucket(Copies::of(server), 0)
     }
 
     /// Returns the store that lies there.
@@ -59,8 +60,7 @@ impl Place {
         match self {
             Place::Memory(memory) => Arc::clone(memory) as Arc<dyn ObjectStore>,
             Place::Directory(copies, number) => {
-                let path = copies.inside.path().join(number.to_string());
-                Arc::new(LocalFileSystem::new_with_prefix(path).expect("it was made"))
+                Arc::new(LocalFileSystem::new_with_prefix(directory(copies, *number)).expect("it was made"))
             }
             Place::Bucket(copies, number) => {
                 let client = AmazonS3Builder::new()
@@ -75,48 +75,26 @@ impl Place {
         }
     }
 
-    /// Returns a copy of it. Of a bucket, a test calls this on a runtime of several threads.
+    /// Returns a copy of it.
     pub fn fork(&self) -> Place {
         match self {
             Place::Memory(memory) => Place::Memory(Arc::new(memory.fork())),
-            Place::Directory(copies, _) => {
-                let copy = Place::Directory(Arc::clone(copies), copies.next()).made();
-                copy.fill_from(self);
-                copy
-            }
-            Place::Bucket(copies, _) => {
-                let copy = Place::Bucket(Arc::clone(copies), copies.next()).made();
-                copy.fill_from(self);
-                copy
-            }
-        }
-    }
-
-    fn made(self) -> Place {
-        match &self {
-            Place::Memory(_) => {}
             Place::Directory(copies, number) => {
-                std::fs::create_dir(copies.inside.path().join(number.to_string())).expect("it can be made");
+                let next = copies.next();
+                copy_files(&directory(copies, *number), &directory(copies, next));
+                Place::Directory(Arc::clone(copies), next)
             }
-            Place::Bucket(copies, number) => copies.inside.create_bucket(&bucket(*number)),
+            Place::Bucket(copies, number) => {
+                let next = copies.next();
+                copies.inside.copy_bucket(&bucket(*number), &bucket(next));
+                Place::Bucket(Arc::clone(copies), next)
+            }
         }
-        self
     }
+}
 
-    fn fill_from(&self, other: &Place) {
-        let (from, to) = (other.store(), self.store());
-        let copied = async {
-            let objects: Vec<ObjectMeta> = from.list(None).try_collect().await?;
-            let copies = objects.iter().map(|object| async {
-                let bytes = from.get(&object.location).await?.bytes().await?;
-                to.put(&object.location, bytes.into()).await
-            });
-            futures::stream::iter(copies).buffer_unordered(COPIES).try_for_each(|_| async { Ok(()) }).await
-        };
-        let runtime = tokio::runtime::Handle::current();
-        let copied: dedump_core::object_store::Result<()> = tokio::task::block_in_place(|| runtime.block_on(copied));
-        copied.expect("what is there can be copied");
-    }
+fn directory(copies: &Copies<tempfile::TempDir>, number: usize) -> PathBuf {
+    copies.inside.path().join(number.to_string())
 }
 
 fn bucket(number: usize) -> String {

@@ -87,6 +87,20 @@ impl Drop for Server {
     }
 }
 
+/// Copies a folder's files, and those below, into a new one.
+pub fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("it can be made");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let (entry, to) = (entry.expect("an entry"), to.to_owned());
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_files(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).expect("it can be copied");
+        }
+    }
+}
+
 /// Returns where `tests/servers` has put a program.
 fn installed(program: &str) -> PathBuf {
     // The tests' own folder is in the target folder, and the servers beside it.
@@ -145,6 +159,12 @@ impl S3s {
     /// Creates a bucket, which is a folder of its own.
     pub fn create_bucket(&self, name: &str) {
         std::fs::create_dir(self.server.folder.path().join(name)).expect("it can be made");
+    }
+
+    /// Copies a bucket past the server: its objects are files, named as they are.
+    pub fn copy_bucket(&self, from: &str, to: &str) {
+        let root = self.server.folder.path();
+        copy_files(&root.join(from), &root.join(to));
     }
 
     /// Returns where it is to be reached.
