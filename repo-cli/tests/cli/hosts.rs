@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 fn dump(source: usize, day: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for block in 0..400 {
-        let mut rows = Random::seeded((source as u64) << 48 | block << 24 | (day + block) / 10);
+        let mut rows = Random::seeded(((source as u64) << 48) | (block << 24) | ((day + block) / 10));
         for row in 0..100 {
             bytes.extend_from_slice(
                 format!("{block}\t{row}\t{}\tsomebody@example.org\n", rows.below(1 << 40)).as_bytes(),
