@@ -76,7 +76,7 @@ struct Counts {
     unanswered_n: usize,
     pruned_n: usize,
     waited_n: usize,
-    forgets_n: usize,
+    forgotten_n: usize,
     drops_n: usize,
 }
 
@@ -87,6 +87,7 @@ struct Fleet {
     network: Option<Network>,
     random: Random,
     days: [u64; HOSTS + 1],
+    is_forgets_turn: bool,
     attempts_n: u64,
     /// Snapshots that were said to be committed, by id, with their attempt.
     committed: BTreeMap<String, u64>,
@@ -111,6 +112,7 @@ impl Fleet {
             network,
             random: Random::seeded(seed),
             days: [0; HOSTS + 1],
+            is_forgets_turn: false,
             attempts_n: 0,
             committed: BTreeMap::new(),
             dumps: BTreeMap::new(),
@@ -145,10 +147,11 @@ impl Fleet {
     /// Begins the next that a host has to do.
     fn begin(&mut self, host: usize) -> Running {
         let doing = match host {
-            HOSTS if self.random.below(3) == 0 => Doing::Forget,
+            HOSTS if self.is_forgets_turn => Doing::Forget,
             HOSTS => Doing::Prune,
             _ => self.next_backup(host),
         };
+        self.is_forgets_turn ^= host == HOSTS;
         let mut command = self.command(["--json"]);
         // One each, as hosts have.
         command.env("XDG_CACHE_HOME", self.place.path(&format!("cache-{host}")));
@@ -228,8 +231,9 @@ impl Fleet {
                 *(if source == SHARED { &mut counts.shared_n } else { &mut counts.own_n }) += 1;
             }
             Doing::Forget => {
-                self.forgotten.extend(told["snapshots"].as_array().expect("an array").iter().map(id));
-                counts.forgets_n += 1;
+                let forgotten = told["snapshots"].as_array().expect("an array");
+                counts.forgotten_n += forgotten.len();
+                self.forgotten.extend(forgotten.iter().map(id));
             }
             Doing::Prune if told["outcome"] == "waiting" => counts.waited_n += 1,
             Doing::Prune => counts.pruned_n += usize::from(told["outcome"] == "done"),
@@ -253,7 +257,7 @@ impl Fleet {
                     network.set_link(host, link.is_up);
                     self.counts.drops_n += usize::from(!link.is_up);
                     // Most are back before anybody notices more than a pause; some are not.
-                    let down_ms = if self.random.below(8) == 0 { 20_000 } else { 2_000 };
+                    let down_ms = if self.random.below(16) == 0 { 20_000 } else { 2_000 };
                     link.next = soon(&mut self.random, if link.is_up { 4_000 } else { down_ms });
                 }
             }
@@ -344,7 +348,7 @@ fn many_hosts_lose_nothing_while_links_drop() {
     assert_eq!(fleet.judge_snapshots(), standing_n, "a prune forgets nothing");
     let counts = &fleet.counts;
     eprintln!("{counts:?}, standing {standing_n}");
-    let Counts { own_n, shared_n, pruned_n, forgets_n, drops_n, .. } = *counts;
-    let all = [own_n, shared_n, pruned_n, forgets_n, if fleet.network.is_some() { drops_n } else { 1 }];
+    let Counts { own_n, shared_n, pruned_n, forgotten_n, drops_n, .. } = *counts;
+    let all = [own_n, shared_n, pruned_n, forgotten_n, if fleet.network.is_some() { drops_n } else { 1 }];
     assert!(all.iter().all(|count| *count > 0), "each of them is met: {counts:?}");
 }
