@@ -8,13 +8,20 @@ mod copy;
 mod disk;
 #[path = "cli/forget.rs"]
 mod forget;
+#[path = "cli/hosts.rs"]
+mod hosts;
+#[path = "cli/network.rs"]
+mod network;
 #[path = "cli/prune.rs"]
 mod prune;
+#[path = "cli/unfit.rs"]
+mod unfit;
 
 /// Of the kit of the integration tests.
 #[allow(dead_code)] // each test binary uses a part of it
 #[path = "../../tests/tests/all/kit"]
 mod kit {
+    pub mod front;
     pub mod proxy;
     pub mod servers;
 }

@@ -24,14 +24,14 @@ const PRUNES: usize = 2;
 const STANDING: usize = 12;
 
 /// A stream of random numbers from a seed.
-struct Random(blake3::OutputReader);
+pub struct Random(blake3::OutputReader);
 
 impl Random {
-    fn seeded(seed: u64) -> Random {
+    pub fn seeded(seed: u64) -> Random {
         Random(blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof())
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         let mut bytes = [0; 8];
         self.0.fill(&mut bytes);
         u64::from_le_bytes(bytes) % end

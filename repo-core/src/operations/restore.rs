@@ -11,7 +11,7 @@ use crate::state::manifest::{ManifestReader, Root};
 use crate::state::repository::Repository;
 use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
-use crate::words::limits::{NODE_ENTRIES_MAX, RESTORE_WINDOWS_AHEAD};
+use crate::words::limits::{NODE_ENTRIES_MAX, RESTORE_WINDOWS_AHEAD, RESTORE_WINDOWS_AHEAD_FAR};
 use bytes::Bytes;
 use futures::future::try_join3;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -171,7 +171,9 @@ async fn read(fetcher: &Fetcher, stream: &StreamRecord, sender: mpsc::Sender<Rea
     });
     // Boxed, or the compiler can't see that a restore may go from thread to thread.
     let reads = windows.boxed().map_ok(|window| async move { Ok(assembly::read(fetcher, window).await) });
-    let mut reads = reads.try_buffered(RESTORE_WINDOWS_AHEAD).boxed();
+    let is_near = fetcher.repository().store.is_near();
+    let ahead = if is_near { RESTORE_WINDOWS_AHEAD } else { RESTORE_WINDOWS_AHEAD_FAR };
+    let mut reads = reads.try_buffered(ahead).boxed();
     while let Some(window) = reads.try_next().await? {
         // The decoder only goes away with an error of its own, which ends all.
         if sender.send(window).await.is_err() {

@@ -2,6 +2,7 @@
 //! and named, what does not need the object restores, and never does anything panic or give wrong bytes.
 
 use crate::kit::dumps::{self, Streams};
+use crate::kit::places::Place;
 use crate::kit::random::Random;
 use crate::kit::watched::{Stop, Watched};
 use crate::kit::{back_up, create, get_back, open, run, secret};
@@ -35,16 +36,21 @@ fn passphrase() -> Credential {
 
 impl Scene {
     async fn create() -> Scene {
+        Self::create_in(Place::memory(), 4).await
+    }
+
+    /// With so many snapshots before those that are forgotten.
+    async fn create_in(place: Place, days: usize) -> Scene {
         let mut random = Random::seeded(1);
-        let store = Watched::create();
+        let store = Watched::create_in(place);
         let repository = create(store.store()).await.expect("creates");
         let cheap = Argon2Params { memory_kib: 8, passes: 1, lanes: 1 };
         add_key(&repository, &passphrase(), cheap, "second", "host").await.expect("adds");
         let mut streams =
             Streams::from([("a".to_owned(), random.text(1_500_000)), ("b".to_owned(), random.bytes(500_000))]);
         let mut snapshots = Vec::new();
-        for day in 0..4 {
-            if day == 2 {
+        for day in 0..days {
+            if day == days / 2 {
                 reindex(&repository, "host", &()).await.expect("reindexes");
             }
             let snapshot = back_up(&repository, "s", &streams).await.expect("backs up");
@@ -152,65 +158,76 @@ impl Scene {
 }
 
 /// Harms each object under a prefix in every way and judges; `expected` says what must be found, of each harm.
-fn harm_all(prefix: &'static str, expected: impl Fn(Harm) -> Vec<FindingKind>) {
-    run(async {
-        let scene = Scene::create().await;
-        let names = scene.names(prefix).await;
-        assert!(names.len() >= 2, "there are two of {prefix}: {names:?}");
-        for (number, name) in names.iter().enumerate() {
-            let other = &names[(number + 1) % names.len()];
-            for harm in HARMS {
-                let store = scene.harmed(harm, name, other).await;
-                scene.judge(&store, harm, name, &expected(harm)).await;
-            }
+fn harm_all(prefix: &'static str, expected: fn(Harm) -> Vec<FindingKind>) {
+    run(async { harm_some(&Scene::create().await, prefix, usize::MAX, expected).await });
+}
+
+/// Likewise so many of them.
+async fn harm_some(scene: &Scene, prefix: &str, names_max: usize, expected: fn(Harm) -> Vec<FindingKind>) {
+    let names = scene.names(prefix).await;
+    assert!(names.len() >= 2, "there are two of {prefix}: {names:?}");
+    for (number, name) in names.iter().take(names_max).enumerate() {
+        let other = &names[(number + 1) % names.len()];
+        for harm in HARMS {
+            let store = scene.harmed(harm, name, other).await;
+            scene.judge(&store, harm, name, &expected(harm)).await;
         }
-    });
+    }
 }
 
 #[test]
 fn a_harmed_data_pack_hurts_only_what_needs_it() {
-    harm_all("packs/", |harm| match harm {
+    harm_all("packs/", in_a_data_pack);
+}
+
+fn in_a_data_pack(harm: Harm) -> Vec<FindingKind> {
+    match harm {
         Harm::Delete => vec![FindingKind::PackMissing],
         Harm::Truncate => vec![FindingKind::PackMissing, FindingKind::PackDamaged],
         // Of swapped packs with different lengths even every chunk is found again, by their trailers.
         Harm::Flip | Harm::Swap => vec![FindingKind::PackDamaged],
-    });
+    }
 }
 
 #[test]
 fn a_harmed_meta_pack_hurts_only_what_needs_it() {
-    run(async {
-        let scene = Scene::create().await;
-        let names = scene.names("meta/").await;
-        for (number, name) in names.iter().enumerate() {
-            let other = &names[(number + 1) % names.len()];
-            for harm in HARMS {
-                let store = scene.harmed(harm, name, other).await;
-                let repository = open(store.store()).await.expect("opens");
-                let report = check(&repository, ReadData::All, &()).await.expect("checks");
-                let kinds: Vec<FindingKind> = report.findings.iter().map(|finding| finding.kind).collect();
-                let expected = if harm == Harm::Delete { FindingKind::PackMissing } else { FindingKind::PackDamaged };
-                // A pack that only forgotten snapshots need may go unmissed.
-                let unneeded = harm == Harm::Delete && kinds.is_empty();
-                assert!(unneeded || kinds.contains(&expected), "{harm:?} {name}: {:#?}", report.findings);
-                for (snapshot, streams) in &scene.snapshots {
-                    let is_hurt = report.findings.iter().any(|finding| finding.snapshots.contains(&snapshot.id));
-                    match get_back(&repository, snapshot).await {
-                        Ok(back) => assert!(back == *streams && !is_hurt, "{harm:?} {name}"),
-                        Err(error) => assert!(error.is_damage() && is_hurt, "{harm:?} {name}: {error}"),
-                    }
+    run(async { harm_meta_packs(&Scene::create().await, usize::MAX).await });
+}
+
+async fn harm_meta_packs(scene: &Scene, names_max: usize) {
+    let names = scene.names("meta/").await;
+    for (number, name) in names.iter().take(names_max).enumerate() {
+        let other = &names[(number + 1) % names.len()];
+        for harm in HARMS {
+            let store = scene.harmed(harm, name, other).await;
+            let repository = open(store.store()).await.expect("opens");
+            let report = check(&repository, ReadData::All, &()).await.expect("checks");
+            let kinds: Vec<FindingKind> = report.findings.iter().map(|finding| finding.kind).collect();
+            let expected = if harm == Harm::Delete { FindingKind::PackMissing } else { FindingKind::PackDamaged };
+            // A pack that only forgotten snapshots need may go unmissed.
+            let unneeded = harm == Harm::Delete && kinds.is_empty();
+            assert!(unneeded || kinds.contains(&expected), "{harm:?} {name}: {:#?}", report.findings);
+            for (snapshot, streams) in &scene.snapshots {
+                let is_hurt = report.findings.iter().any(|finding| finding.snapshots.contains(&snapshot.id));
+                match get_back(&repository, snapshot).await {
+                    Ok(back) => assert!(back == *streams && !is_hurt, "{harm:?} {name}"),
+                    Err(error) => assert!(error.is_damage() && is_hurt, "{harm:?} {name}: {error}"),
                 }
             }
         }
-    });
+    }
 }
 
 #[test]
 fn a_harmed_fragment_costs_no_snapshot() {
-    harm_all("index/", |harm| match harm {
+    harm_all("index/", in_a_fragment);
+}
+
+fn in_a_fragment(harm: Harm) -> Vec<FindingKind> {
+    match harm {
         Harm::Delete => vec![FindingKind::FragmentMissing],
         Harm::Truncate | Harm::Flip | Harm::Swap => vec![FindingKind::FragmentDamaged],
-    });
+    }
 }
 
 #[test]
@@ -224,12 +241,7 @@ fn a_harmed_snapshot_costs_no_other() {
             let other = &names[(number + 1) % names.len()];
             for harm in HARMS {
                 let store = scene.harmed(harm, name, other).await;
-                // Fences and merged sessions are no loss; the last one's packs nobody else needs.
-                let expected = match harm {
-                    Harm::Delete => vec![],
-                    _ => vec![FindingKind::SnapshotDamaged],
-                };
-                scene.judge(&store, harm, name, &expected).await;
+                scene.judge(&store, harm, name, &in_a_snapshot(harm)).await;
                 if harm == Harm::Flip && *name == last_name {
                     let repository = open(store.store()).await.expect("opens");
                     let error = find(&repository, &last.id.to_string(), &Default::default()).await;
@@ -240,65 +252,109 @@ fn a_harmed_snapshot_costs_no_other() {
     });
 }
 
+fn in_a_snapshot(harm: Harm) -> Vec<FindingKind> {
+    match harm {
+        // Fences and merged sessions are no loss; the last one's packs nobody else needs.
+        Harm::Delete => vec![],
+        _ => vec![FindingKind::SnapshotDamaged],
+    }
+}
+
 #[test]
 fn a_harmed_tombstone_or_merge_costs_no_snapshot() {
-    harm_all("forgotten/", |harm| match harm {
+    harm_all("forgotten/", in_a_tombstone);
+    run(async { harm_merges(&Scene::create().await, usize::MAX).await });
+}
+
+fn in_a_tombstone(harm: Harm) -> Vec<FindingKind> {
+    match harm {
         // The session's packs are needed by the last snapshot, and counted by the tombstone alone.
         Harm::Delete => vec![FindingKind::DecisionMissing],
         _ => vec![FindingKind::DecisionDamaged],
-    });
-    run(async {
-        let scene = Scene::create().await;
-        let names = scene.names("merges/").await;
-        for (number, name) in names.iter().enumerate() {
-            let other = &names[(number + 1) % names.len()];
-            for harm in HARMS {
-                let store = scene.harmed(harm, name, other).await;
-                let repository = open(store.store()).await.expect("opens");
-                let report = check(&repository, ReadData::All, &()).await.expect("checks");
-                let damaged = report.findings.iter().any(|finding| finding.kind == FindingKind::DecisionDamaged);
-                assert_eq!(damaged, harm != Harm::Delete, "{harm:?} {name}: {:#?}", report.findings);
-                for (snapshot, streams) in &scene.snapshots {
-                    let back = get_back(&repository, snapshot).await.expect("restores");
-                    assert!(back == *streams, "{harm:?} {name}");
-                }
+    }
+}
+
+async fn harm_merges(scene: &Scene, names_max: usize) {
+    let names = scene.names("merges/").await;
+    for (number, name) in names.iter().take(names_max).enumerate() {
+        let other = &names[(number + 1) % names.len()];
+        for harm in HARMS {
+            let store = scene.harmed(harm, name, other).await;
+            let repository = open(store.store()).await.expect("opens");
+            let report = check(&repository, ReadData::All, &()).await.expect("checks");
+            let damaged = report.findings.iter().any(|finding| finding.kind == FindingKind::DecisionDamaged);
+            assert_eq!(damaged, harm != Harm::Delete, "{harm:?} {name}: {:#?}", report.findings);
+            for (snapshot, streams) in &scene.snapshots {
+                let back = get_back(&repository, snapshot).await.expect("restores");
+                assert!(back == *streams, "{harm:?} {name}");
             }
         }
-    });
+    }
 }
 
 #[test]
 fn a_harmed_session_mark_costs_nothing() {
-    run(async {
-        let mut scene = Scene::create().await;
-        // The marks of two interrupted runs: a crash leaves them behind.
-        let mut marks = Vec::new();
-        for seed in [7, 8] {
-            let crashed = scene.store.fork(Stop::Before(12));
-            let repository = open(crashed.store()).await.expect("opens");
-            let streams = dumps::one("a", Random::seeded(seed).bytes(40_000_000));
-            back_up(&repository, "crashed", &streams).await.expect_err("crashes");
-            let name = crashed.names().await.into_iter().find(|name| name.starts_with("sessions/"));
-            let name = name.expect("the mark stays");
-            marks.push((name.clone(), crashed.read(&name).await));
-        }
-        for (name, bytes) in &marks {
-            scene.store.write(name, bytes.clone()).await;
-        }
-        scene.store = scene.store.fork(Stop::Never);
-        for harm in HARMS {
-            let store = scene.harmed(harm, &marks[0].0, &marks[1].0).await;
-            let expected = if harm == Harm::Delete { vec![] } else { vec![FindingKind::SessionDamaged] };
-            scene.judge(&store, harm, &marks[0].0, &expected).await;
-        }
-    });
+    run(async { harm_a_mark(Scene::create().await).await });
+}
+
+async fn harm_a_mark(mut scene: Scene) {
+    // The marks of two interrupted runs: a crash leaves them behind.
+    let mut marks = Vec::new();
+    for seed in [7, 8] {
+        let crashed = scene.store.fork(Stop::Before(12));
+        let repository = open(crashed.store()).await.expect("opens");
+        let streams = dumps::one("a", Random::seeded(seed).bytes(40_000_000));
+        back_up(&repository, "crashed", &streams).await.expect_err("crashes");
+        let name = crashed.names().await.into_iter().find(|name| name.starts_with("sessions/"));
+        let name = name.expect("the mark stays");
+        marks.push((name.clone(), crashed.read(&name).await));
+    }
+    for (name, bytes) in &marks {
+        scene.store.write(name, bytes.clone()).await;
+    }
+    scene.store = scene.store.fork(Stop::Never);
+    for harm in HARMS {
+        let store = scene.harmed(harm, &marks[0].0, &marks[1].0).await;
+        let expected = if harm == Harm::Delete { vec![] } else { vec![FindingKind::SessionDamaged] };
+        scene.judge(&store, harm, &marks[0].0, &expected).await;
+    }
 }
 
 #[test]
 fn a_harmed_hold_costs_no_snapshot() {
-    harm_all("holds/", |harm| match harm {
+    harm_all("holds/", in_a_hold);
+}
+
+fn in_a_hold(harm: Harm) -> Vec<FindingKind> {
+    match harm {
         Harm::Delete => vec![],
         _ => vec![FindingKind::HoldDamaged],
+    }
+}
+
+#[test]
+fn one_harmed_object_of_each_kind_in_a_directory_is_found() {
+    harm_one_of_each(Place::directory);
+}
+
+#[test]
+fn one_harmed_object_of_each_kind_on_s3_is_found() {
+    harm_one_of_each(Place::s3);
+}
+
+fn harm_one_of_each(place: fn() -> Place) {
+    run(async {
+        let scene = Scene::create_in(place(), 2).await;
+        harm_some(&scene, "packs/", 1, in_a_data_pack).await;
+        harm_some(&scene, "index/", 1, in_a_fragment).await;
+        harm_some(&scene, "snapshots/", 1, in_a_snapshot).await;
+        harm_some(&scene, "forgotten/", 1, in_a_tombstone).await;
+        harm_some(&scene, "holds/", 1, in_a_hold).await;
+        harm_meta_packs(&scene, 1).await;
+        harm_merges(&scene, 1).await;
+        harm_slots(&scene).await;
+        harm_config(&scene).await;
+        harm_a_mark(scene).await;
     });
 }
 
@@ -306,35 +362,9 @@ fn a_harmed_hold_costs_no_snapshot() {
 fn a_harmed_key_slot_is_found_and_the_other_key_opens() {
     run(async {
         let scene = Scene::create().await;
-        let names = scene.names("keys/").await;
-        let [first, second] = &names[..] else { panic!("two slots: {names:?}") };
-        for (name, other) in [(first, second), (second, first)] {
-            for harm in HARMS {
-                let store = scene.harmed(harm, name, other).await;
-                let mut opened = Vec::new();
-                for credential in [secret(), passphrase()] {
-                    match Repository::open(store.store(), &credential, OpenOptions::default()).await {
-                        Ok(repository) => opened.push(repository),
-                        Err(Error::WrongKey { .. } | Error::Damaged { .. }) => {}
-                        Err(error) => panic!("{harm:?} {name}: {error}"),
-                    }
-                }
-                match harm {
-                    Harm::Delete => assert_eq!(opened.len(), 1, "{name}"),
-                    // Neither opens any more: a slot is bound to its name.
-                    Harm::Swap => assert_eq!(opened.len(), 0, "{name}"),
-                    // What only hit the label leaves both.
-                    Harm::Truncate | Harm::Flip => assert!(!opened.is_empty(), "{harm:?} {name}"),
-                }
-                for repository in opened {
-                    let report = check(&repository, ReadData::Nothing, &()).await.expect("checks");
-                    let kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind).collect();
-                    let expected = if harm == Harm::Delete { vec![] } else { vec![FindingKind::SlotDamaged] };
-                    assert_eq!(kinds, expected, "{harm:?} {name}");
-                }
-            }
-        }
+        harm_slots(&scene).await;
         // Every byte of a slot counts, also those that only its own secret opens.
+        let first = &scene.names("keys/").await[0];
         let bytes = scene.store.read(first).await;
         for at in 0..bytes.len() {
             let store = scene.store.fork(Stop::Never);
@@ -351,19 +381,42 @@ fn a_harmed_key_slot_is_found_and_the_other_key_opens() {
     });
 }
 
+async fn harm_slots(scene: &Scene) {
+    let names = scene.names("keys/").await;
+    let [first, second] = &names[..] else { panic!("two slots: {names:?}") };
+    for (name, other) in [(first, second), (second, first)] {
+        for harm in HARMS {
+            let store = scene.harmed(harm, name, other).await;
+            let mut opened = Vec::new();
+            for credential in [secret(), passphrase()] {
+                match Repository::open(store.store(), &credential, OpenOptions::default()).await {
+                    Ok(repository) => opened.push(repository),
+                    Err(Error::WrongKey { .. } | Error::Damaged { .. }) => {}
+                    Err(error) => panic!("{harm:?} {name}: {error}"),
+                }
+            }
+            match harm {
+                Harm::Delete => assert_eq!(opened.len(), 1, "{name}"),
+                // Neither opens any more: a slot is bound to its name.
+                Harm::Swap => assert_eq!(opened.len(), 0, "{name}"),
+                // What only hit the label leaves both.
+                Harm::Truncate | Harm::Flip => assert!(!opened.is_empty(), "{harm:?} {name}"),
+            }
+            for repository in opened {
+                let report = check(&repository, ReadData::Nothing, &()).await.expect("checks");
+                let kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind).collect();
+                let expected = if harm == Harm::Delete { vec![] } else { vec![FindingKind::SlotDamaged] };
+                assert_eq!(kinds, expected, "{harm:?} {name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_harmed_config_is_named() {
     run(async {
         let scene = Scene::create().await;
-        let other = scene.names("snapshots/").await.remove(0);
-        for harm in HARMS {
-            let store = scene.harmed(harm, "config", &other).await;
-            let error = open(store.store()).await.expect_err("does not open");
-            match harm {
-                Harm::Delete => assert!(matches!(error, Error::NotARepository { .. }), "{error}"),
-                _ => assert!(error.to_string().starts_with("config is damaged: "), "{error}"),
-            }
-        }
+        harm_config(&scene).await;
         let store = scene.store.fork(Stop::Never);
         let mut newer = store.read("config").await;
         newer[8] = 2;
@@ -371,6 +424,18 @@ fn a_harmed_config_is_named() {
         let error = open(store.store()).await.expect_err("does not open");
         assert!(matches!(error, Error::NewerFormat { version: 2, .. }), "{error}");
     });
+}
+
+async fn harm_config(scene: &Scene) {
+    let other = scene.names("snapshots/").await.remove(0);
+    for harm in HARMS {
+        let store = scene.harmed(harm, "config", &other).await;
+        let error = open(store.store()).await.expect_err("does not open");
+        match harm {
+            Harm::Delete => assert!(matches!(error, Error::NotARepository { .. }), "{error}"),
+            _ => assert!(error.to_string().starts_with("config is damaged: "), "{error}"),
+        }
+    }
 }
 
 #[test]

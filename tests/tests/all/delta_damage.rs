@@ -2,6 +2,7 @@
 //! and never wrong bytes.
 
 use crate::kit::dumps::{self, Streams};
+use crate::kit::places::Place;
 use crate::kit::random::Random;
 use crate::kit::rows::Table;
 use crate::kit::watched::Watched;
@@ -27,8 +28,8 @@ struct TwoDays {
 }
 
 impl TwoDays {
-    async fn create(seed: u64) -> TwoDays {
-        let store = Watched::create();
+    async fn create(place: Place, seed: u64) -> TwoDays {
+        let store = Watched::create_in(place);
         let repository = create(store.store()).await.expect("creates");
         let (mut table, mut days) = (Table::create(seed, 100_000), Vec::new());
         let mut first_pack = None;
@@ -54,8 +55,18 @@ impl TwoDays {
 
 #[test]
 fn a_missing_base_pack_hurts_both_days_and_a_backup_heals_what_it_has() {
+    lose_a_base_pack(Place::memory);
+    lose_a_base_pack(Place::directory);
+}
+
+#[test]
+fn a_missing_base_pack_on_s3_hurts_both_days_and_a_backup_heals_what_it_has() {
+    lose_a_base_pack(Place::s3);
+}
+
+fn lose_a_base_pack(place: fn() -> Place) {
     run(async {
-        let scene = TwoDays::create(1).await;
+        let scene = TwoDays::create(place(), 1).await;
         let TwoDays { store, repository, days, first_pack, .. } = &scene;
         store.remove(first_pack).await;
         for read_data in [ReadData::Nothing, ReadData::All] {
@@ -81,8 +92,18 @@ fn a_missing_base_pack_hurts_both_days_and_a_backup_heals_what_it_has() {
 
 #[test]
 fn a_damaged_base_pack_is_named_and_later_days_do_without_it() {
+    damage_a_base_pack(Place::memory);
+    damage_a_base_pack(Place::directory);
+}
+
+#[test]
+fn a_damaged_base_pack_on_s3_is_named_and_later_days_do_without_it() {
+    damage_a_base_pack(Place::s3);
+}
+
+fn damage_a_base_pack(place: fn() -> Place) {
     run(async {
-        let mut scene = TwoDays::create(2).await;
+        let mut scene = TwoDays::create(place(), 2).await;
         let mut bytes = scene.store.read(&scene.first_pack).await;
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
@@ -153,7 +174,11 @@ struct Forged {
 
 impl Forged {
     async fn create(blobs: impl FnOnce(&Forger) -> Vec<EncodedBlob>) -> Forged {
-        let store = Watched::create();
+        Self::create_in(Place::memory(), blobs).await
+    }
+
+    async fn create_in(place: Place, blobs: impl FnOnce(&Forger) -> Vec<EncodedBlob>) -> Forged {
+        let store = Watched::create_in(place);
         let repository = create(store.store()).await.expect("creates");
         let plain = Random::seeded(3).text(4000);
         let snapshot = back_up(&repository, "s", &dumps::one("t", plain.clone())).await.expect("backs up");
@@ -210,11 +235,13 @@ fn a_delta_that_is_its_own_base_is_damage() {
     run(async {
         // Generation 7: the next day's delta must not be against it, but against what led to it: itself, and so on.
         for generation in [1, 7] {
-            let forged = Forged::create(|forger| {
-                let plain = &forger.plain;
-                vec![forger.delta(plain, plain, 1, generation, forger.base(plain))]
-            });
-            forged.await.judge(&BOTH, &[FindingKind::ChainDamaged], "or need it themselves").await;
+            for place in [Place::memory(), Place::s3()] {
+                let forged = Forged::create_in(place, |forger| {
+                    let plain = &forger.plain;
+                    vec![forger.delta(plain, plain, 1, generation, forger.base(plain))]
+                });
+                forged.await.judge(&BOTH, &[FindingKind::ChainDamaged], "or need it themselves").await;
+            }
         }
     });
 }

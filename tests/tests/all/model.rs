@@ -2,7 +2,8 @@
 
 use crate::kit::dumps::{self, Streams};
 use crate::kit::random::Random;
-use crate::kit::{back_up, get_back, run, secret, snapshots};
+use crate::kit::servers::S3s;
+use crate::kit::{back_up, get_back, run, s3_options, secret, snapshots};
 use dedump_core::{
     ChunkerKind, ChunkerParams, CreateOptions, Filter, OpenOptions, ReadData, Repository, SnapshotId, Store, check,
     forget, reindex, stats,
@@ -129,5 +130,15 @@ fn random_sequences_agree_with_the_model_on_disk() {
         let directory = tempfile::tempdir().expect("a temporary folder");
         let store = Store::create_local(directory.path().join("repository")).expect("creates");
         play(seed, 60, store);
+    }
+}
+
+#[test]
+fn random_sequences_agree_with_the_model_on_s3() {
+    let s3s = S3s::start();
+    s3s.create_bucket("backups");
+    for seed in 200..202 {
+        let store = Store::at(&format!("s3://backups/{seed}"), &s3_options(&s3s.endpoint(), S3s::KEY));
+        play(seed, 40, store.expect("opens"));
     }
 }

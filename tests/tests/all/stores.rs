@@ -1,9 +1,11 @@
-//! What the core asks of a store, asked of each: memory, a directory, and servers that speak S3 or Azure's protocol.
+//! What the core asks of a store, asked of each: memory, a directory, and servers that speak the protocols of S3, Azure and
+//! Google.
 
+use crate::kit::gcs::Gcs;
 use crate::kit::random::Random;
 use crate::kit::rows::Table;
-use crate::kit::servers::{Azurite, Moto};
-use crate::kit::{back_up, create, dumps, get_back, open, run, snapshots};
+use crate::kit::servers::{Azurite, Moto, S3rver, S3s};
+use crate::kit::{back_up, create, dumps, get_back, open, run, s3_options, snapshots, store_options};
 use dedump_core::internals::Created;
 use dedump_core::{
     Bytes, Error, MaxUnused, PruneOptions, PruneOutcome, ReadData, Store, StoreOptions, check, forget, probe_store,
@@ -13,18 +15,6 @@ use futures::future::join_all;
 use std::collections::BTreeSet;
 
 const SOME: &str = "packs/00aa";
-
-fn options(settings: &[(&str, &str)]) -> StoreOptions {
-    let mut options = StoreOptions::default();
-    options.allow_http = true;
-    options.settings.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-    options
-}
-
-fn s3_options(endpoint: &str) -> StoreOptions {
-    let credentials = [("access_key_id", "test"), ("secret_access_key", "test")];
-    options(&[[("endpoint", endpoint), ("region", "us-east-1")], credentials].concat())
-}
 
 #[test]
 fn memory_conforms() {
@@ -42,23 +32,62 @@ fn a_directory_conforms() {
 fn moto_conforms_and_a_repository_lives_there() {
     let moto = Moto::start();
     moto.create_bucket("backups");
-    run(async {
-        let store = |prefix: &str| Store::at(&format!("s3://backups/{prefix}"), &s3_options(&moto.endpoint()));
-        conforms(&store("a").expect("opens"), &store("a-neighbour").expect("opens")).await;
-        lives(store("db/app").expect("opens")).await;
-    });
+    conforms_and_lives("s3://backups", &s3_options(&moto.endpoint(), "test"));
+}
+
+#[test]
+fn s3s_conforms_and_a_repository_lives_there() {
+    let s3s = S3s::start();
+    s3s.create_bucket("backups");
+    conforms_and_lives("s3://backups", &s3_options(&s3s.endpoint(), S3s::KEY));
+}
+
+#[test]
+fn gcs_conforms_and_a_repository_lives_there() {
+    let gcs = Gcs::start("backups");
+    conforms_and_lives("gs://backups", &store_options(&[("service_account_key", &gcs.service_account())]));
 }
 
 #[test]
 fn azurite_conforms_and_a_repository_lives_there() {
     let azurite = Azurite::start();
     azurite.create_container("backups");
+    let endpoint = azurite.endpoint();
+    let settings = [("endpoint", &*endpoint), ("account_name", Azurite::ACCOUNT), ("account_key", Azurite::KEY)];
+    conforms_and_lives("az://backups", &store_options(&settings));
+}
+
+fn conforms_and_lives(bucket: &str, options: &StoreOptions) {
+    let store = |prefix: &str| Store::at(&format!("{bucket}/{prefix}"), options).expect("opens");
     run(async {
-        let endpoint = azurite.endpoint();
-        let settings = [("endpoint", &*endpoint), ("account_name", Azurite::ACCOUNT), ("account_key", Azurite::KEY)];
-        let store = |prefix: &str| Store::at(&format!("az://backups/{prefix}"), &options(&settings));
-        conforms(&store("a").expect("opens"), &store("a-neighbour").expect("opens")).await;
-        lives(store("db/app").expect("opens")).await;
+        conforms(&store("a"), &store("a-neighbour")).await;
+        lives(store("db/app")).await;
+    });
+}
+
+#[test]
+fn a_store_that_ignores_preconditions_is_refused() {
+    let s3rver = S3rver::start("backups");
+    run(async {
+        let options = s3_options(&s3rver.endpoint(), S3rver::KEY);
+        let store = |prefix: &str| Store::at(&format!("s3://backups/{prefix}"), &options).expect("opens");
+        let refused = |error: Error| {
+            let why = error.to_string();
+            assert!(matches!(error, Error::UnfitStore { .. }) && why.contains("ignores create-if-absent"), "{why}");
+        };
+        refused(create(store("new")).await.expect_err("refuses"));
+        assert_eq!(store("new").list("").await.expect("lists"), [], "nothing is left there");
+
+        // A repository that came there from elsewhere.
+        let memory = Store::memory();
+        create(memory.clone()).await.expect("creates");
+        let moved = store("moved");
+        for object in memory.list("").await.expect("lists") {
+            let bytes = memory.get(&object.name, 1 << 20).await.expect("reads").expect("is there");
+            moved.overwrite(&object.name, bytes).await.expect("writes");
+        }
+        let repository = open(moved).await.expect("opens");
+        refused(probe_store(&repository).await.expect_err("refuses"));
     });
 }
 
@@ -67,7 +96,7 @@ fn a_new_repository_is_not_put_where_something_is() {
     let moto = Moto::start();
     moto.create_bucket("backups");
     run(async {
-        let options = s3_options(&moto.endpoint());
+        let options = s3_options(&moto.endpoint(), "test");
         let fresh = Store::create_at("s3://backups/db/", &options).await.expect("nothing is there");
         assert_eq!(fresh.location(), "s3://backups/db");
         create(fresh).await.expect("creates");
@@ -90,7 +119,7 @@ fn settings_that_cannot_be_are_refused_before_any_request() {
         Err(Error::Invalid(why)) => why,
         other => panic!("{location}: {other:?}"),
     };
-    let with = |endpoint: &str| s3_options(endpoint);
+    let with = |endpoint: &str| s3_options(endpoint, "test");
     let mut no_tls = with("http://127.0.0.1:1");
     no_tls.allow_http = false;
     assert!(why("s3://b/p", &no_tls).contains("--allow-http"));
@@ -106,11 +135,31 @@ fn settings_that_cannot_be_are_refused_before_any_request() {
 #[test]
 fn nobody_there_is_said_in_one_line() {
     run(async {
-        let mut options = s3_options("http://127.0.0.1:1");
+        let mut options = s3_options("http://127.0.0.1:1", "test");
         options.settings.insert("connect_timeout".to_owned(), "1s".to_owned());
         let store = Store::at("s3://backups/db", &options).expect("opens");
         let why = open(store).await.expect_err("nobody listens").to_string();
         assert!(why.contains("cannot be reached") && !why.contains('\n') && why.len() < 300, "{why}");
+    });
+}
+
+#[test]
+fn a_store_that_checks_preconditions_too_early_is_refused() {
+    let s3s = S3s::start();
+    s3s.create_bucket("backups");
+    run(async {
+        let options = s3_options(&s3s.bare_endpoint(), S3s::KEY);
+        // It takes two requests at once to see it, and those do not always meet.
+        for attempt in 0..20 {
+            let store = Store::at(&format!("s3://backups/{attempt}"), &options).expect("opens");
+            match create(store).await {
+                Err(error @ Error::UnfitStore { .. }) => {
+                    return assert!(error.to_string().contains("lets several create"));
+                }
+                other => drop(other.expect("or it creates")),
+            }
+        }
+        panic!("it was never noticed");
     });
 }
 

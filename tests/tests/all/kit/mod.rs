@@ -1,6 +1,9 @@
 //! What several tests share: seeded randomness, dumps to back up, stores that watch and fail.
 
 pub mod dumps;
+pub mod front;
+pub mod gcs;
+pub mod places;
 pub mod postgres;
 pub mod proxy;
 pub mod random;
@@ -11,7 +14,7 @@ pub mod watched;
 
 use dedump_core::{
     BackupOptions, BackupReport, Cache, CreateOptions, Credential, DeltaMode, Filter, OpenOptions, Repository,
-    RestoreOptions, Result, Snapshot, Store, WriterTarget, backup, list, restore,
+    RestoreOptions, Result, Snapshot, Store, StoreOptions, WriterTarget, backup, list, restore,
 };
 use std::time::Duration;
 
@@ -81,4 +84,18 @@ pub async fn get_back(repository: &Repository, snapshot: &Snapshot) -> Result<du
 /// Lists all snapshots, oldest first.
 pub async fn snapshots(repository: &Repository) -> Result<Vec<Snapshot>> {
     Ok(list(repository, &Filter::default()).await?.snapshots)
+}
+
+/// Returns options for a server on this machine, with these settings.
+pub fn store_options(settings: &[(&str, &str)]) -> StoreOptions {
+    let mut options = StoreOptions::default();
+    options.allow_http = true;
+    options.settings.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    options
+}
+
+/// Returns options for a server that speaks S3; the key is its own secret.
+pub fn s3_options(endpoint: &str, key: &str) -> StoreOptions {
+    let place = [("endpoint", endpoint), ("region", "us-east-1")];
+    store_options(&[place, [("access_key_id", key), ("secret_access_key", key)]].concat())
 }

@@ -1,9 +1,9 @@
 //! A store that counts what is asked of it, and can stop for good at any call: before it, or after it with the reply lost.
 
+use super::places::Place;
 use async_trait::async_trait;
 use dedump_core::Bytes;
 use dedump_core::Store;
-use dedump_core::object_store::memory::InMemory;
 use dedump_core::object_store::path::Path;
 use dedump_core::object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -57,10 +57,11 @@ pub enum Lie {
     CutsShort,
 }
 
-/// An in-memory store under watch. Clones share everything.
+/// A store under watch, in memory unless it is said to lie elsewhere. Clones share everything.
 #[derive(Clone)]
 pub struct Watched {
-    inner: Arc<InMemory>,
+    place: Place,
+    inner: Arc<dyn ObjectStore>,
     state: Arc<Mutex<State>>,
 }
 
@@ -75,17 +76,23 @@ struct State {
 impl Watched {
     /// Creates an empty store.
     pub fn create() -> Self {
-        Self::over(InMemory::new(), Stop::Never)
+        Self::create_in(Place::memory())
+    }
+
+    /// Creates a store in an empty place.
+    pub fn create_in(place: Place) -> Self {
+        Self::over(place, Stop::Never)
     }
 
     /// Returns a copy of what is stored, under a watch of its own.
     pub fn fork(&self, stop: Stop) -> Self {
-        Self::over(self.inner.fork(), stop)
+        Self::over(self.place.fork(), stop)
     }
 
-    fn over(inner: InMemory, stop: Stop) -> Self {
+    fn over(place: Place, stop: Stop) -> Self {
         Watched {
-            inner: Arc::new(inner),
+            inner: place.store(),
+            place,
             state: Arc::new(Mutex::new(State {
                 stop,
                 lie: None,
@@ -145,7 +152,7 @@ impl Watched {
 
     /// Returns the names of all objects.
     pub async fn names(&self) -> Vec<String> {
-        let listed: Vec<ObjectMeta> = self.inner.list(None).try_collect().await.expect("memory lists");
+        let listed: Vec<ObjectMeta> = self.inner.list(None).try_collect().await.expect("it lists");
         let mut names: Vec<String> = listed.into_iter().map(|meta| meta.location.to_string()).collect();
         names.sort();
         names
@@ -154,17 +161,17 @@ impl Watched {
     /// Reads an object past the watch.
     pub async fn read(&self, name: &str) -> Vec<u8> {
         let object = self.inner.get(&Path::from(name)).await.expect("the object is there");
-        object.bytes().await.expect("memory reads").to_vec()
+        object.bytes().await.expect("it reads").to_vec()
     }
 
     /// Writes an object past the watch.
     pub async fn write(&self, name: &str, bytes: Vec<u8>) {
-        self.inner.put(&Path::from(name), bytes.into()).await.expect("memory writes");
+        self.inner.put(&Path::from(name), bytes.into()).await.expect("it writes");
     }
 
     /// Deletes an object past the watch.
     pub async fn remove(&self, name: &str) {
-        self.inner.delete(&Path::from(name)).await.expect("memory deletes");
+        self.inner.delete(&Path::from(name)).await.expect("it deletes");
     }
 
     /// Notes a call; says whether it may be made, and whether its reply is lost.
