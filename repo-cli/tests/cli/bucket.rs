@@ -9,14 +9,14 @@ use std::process::Command;
 struct Far {
     place: Place,
     proxy: Proxy,
-    _moto: Moto,
+    moto: Moto,
 }
 
 impl Far {
     fn empty() -> Far {
         let moto = Moto::start();
         moto.create_bucket("backups");
-        Far { place: Place::empty(), proxy: Proxy::before(&moto.endpoint()), _moto: moto }
+        Far { place: Place::empty(), proxy: Proxy::before(&moto.endpoint()), moto }
     }
 
     fn new() -> Far {
@@ -194,4 +194,52 @@ fn storage_classes_and_limits_that_cannot_be_are_refused() {
     // What a class is called is for the store to know.
     far.run(&["--storage-class", "packs=COLDER", "backup", "--quiet", "--name", "x", "--", "echo", "x"])
         .expect_line(1, "the store has no such storage class: see --storage-class");
+}
+
+#[test]
+fn what_lies_in_an_archive_is_planned_thawed_and_restored() {
+    let far = Far::new();
+    let input = far.place.write("input", &noise(5, 700_000));
+    let mut command = far.command(&["backup", "--quiet", "--storage-class", "packs=GLACIER", "--name", "app.dump"]);
+    Ran::of(command.args(["--", "cat", &input])).expect_exit(0);
+    let list = far.place.text("keys.txt");
+    let plan = far.run(&["restore", "latest", "--plan", "--thaw-list", &list]).expect_exit(0).out;
+    assert!(plan.contains("to be thawed") && plan.contains("thaw first  1 pack") && plan.contains(&list), "{plan}");
+    let keys = std::fs::read_to_string(&list).expect("it is written");
+    let [key] = keys.lines().collect::<Vec<_>>()[..] else { panic!("one key: {keys}") };
+    assert!(key.starts_with("db/packs/"), "{key}");
+    let csv = far.place.text("keys.csv");
+    far.run(&["restore", "latest", "--thaw-list", &csv]).expect_exit(0);
+    assert_eq!(std::fs::read_to_string(&csv).expect("it is written"), format!("backups,{key}\n"));
+    far.run(&["restore", "latest", "--quiet", "--to", "-"]).expect_line(1, "it lies in cold storage: thaw it");
+
+    far.moto.thaw("backups", key);
+    let plan = far.run(&["restore", "latest", "--plan", "--thaw-list", &list]).expect_exit(0).out;
+    assert!(plan.contains("thaw first  nothing"), "{plan}");
+    assert_eq!(std::fs::read_to_string(&list).expect("it is written"), "");
+    far.expect_restored(5, 700_000);
+}
+
+#[test]
+fn copies_go_from_a_bucket_to_another_and_are_read_back() {
+    let far = Far::new();
+    far.back_up(1, 400_000).expect_exit(0);
+    far.back_up(2, 300_000).expect_exit(0);
+    let other = "s3://backups/copies";
+    far.run(&["--repo", other, "init", "--quiet", "--like", "s3://backups/db"]).expect_exit(0);
+    let copied = far.run(&["copy", "--to", other]).expect_exit(0).out;
+    assert!(copied.contains("2 snapshots") && copied.contains("as they are") && copied.contains("requests"), "{copied}");
+    let seen = far.proxy.seen();
+    let of = |method: &str| -> Vec<&str> {
+        let asked = seen.iter().map(|seen| &seen.asked).filter(|asked| asked.method == method);
+        asked.map(|asked| asked.target.as_str()).filter(|target| target.starts_with("/backups/copies/packs/")).collect()
+    };
+    assert!(!of("PUT").is_empty());
+    for pack in of("PUT") {
+        assert!(of("GET").contains(&pack), "{pack} was read back");
+    }
+    far.run(&["--repo", other, "check", "--read-data", "--quiet"]).expect_exit(0);
+    let to = far.place.text("restored");
+    far.run(&["--repo", other, "restore", "latest", "--quiet", "--stream", "app.dump", "--to", &to]).expect_exit(0);
+    assert!(std::fs::read(&to).expect("restored") == noise(2, 300_000));
 }

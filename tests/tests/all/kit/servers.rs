@@ -125,6 +125,14 @@ impl Moto {
         assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
     }
 
+    /// Asks for an object to be thawed; here that takes no time.
+    #[allow(dead_code)] // only the command line's tests do
+    pub fn thaw(&self, bucket: &str, key: &str) {
+        let days = "<RestoreRequest><Days>1</Days></RestoreRequest>";
+        let reply = self.0.request_with("POST", &format!("/{bucket}/{key}?restore"), days).expect("it answers");
+        assert!(reply.starts_with("HTTP/1.1 202"), "{reply}");
+    }
+
     /// Returns where it is to be reached.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.0.port)
