@@ -129,7 +129,7 @@ impl Context {
         let all = async { work(Repository::open(store.clone(), &credential, options).await?).await };
         let result = runtime::run(all, Some(store.clone()), stands);
         if let Some(problem) = cache.and_then(|cache| cache.take_problem()) {
-            output::warning(&format!("{problem}; name another folder with --cache-dir, or say --no-cache"));
+            output::warning(&problem);
         }
         result
     }
