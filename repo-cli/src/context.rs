@@ -212,7 +212,7 @@ impl Opening {
     /// Warns if the cache keeps nothing any more.
     pub fn complain(&self) {
         if let Some(problem) = self.cache.as_ref().and_then(Cache::take_problem) {
-            output::warning(&format!("{problem}; name another folder with --cache-dir, or say --no-cache"));
+            output::warning(&problem);
         }
     }
 

@@ -9,6 +9,7 @@
 //!   commits one [`Snapshot`], after the verdict and never before.
 //! - [`restore`] gives streams to a [`Target`]: every chunk is verified before it is handed over, every stream as a whole
 //!   before it is ended.
+//! - A [`Cache`] on the local disk saves requests to a store that is far away. Nothing relies on it.
 //! - [`list`] and [`find`] name snapshots, [`diff`] compares two, [`stats`] counts, [`check`] looks for damage,
 //!   [`reindex`] makes the index anew from the packs, [`forget`] takes a snapshot away. [`plan_forget`] says what a
 //!   [retention policy](retention::Policy) takes away, and [`hold`] keeps a snapshot from all of that. [`copy`] gives snapshots

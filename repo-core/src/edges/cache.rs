@@ -122,7 +122,10 @@ impl Cache {
                 let mut state = self.state();
                 if !state.is_disabled {
                     let folder = self.folder.display();
-                    state.problem = Some(format!("the cache in {folder} keeps nothing more: {error}"));
+                    state.problem = Some(format!(
+                        "the cache in {folder} keeps nothing more ({error}); name another folder with --cache-dir, or say \
+                         --no-cache"
+                    ));
                 }
                 state.is_disabled = true;
             }

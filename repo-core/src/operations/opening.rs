@@ -17,8 +17,6 @@ use crate::state::repository::{CreateOptions, Credential, OpenOptions, Repositor
 use crate::state::{fragments, loader, session};
 use crate::words::id::{ChunkId, PackId, SessionId};
 use bytes::Bytes;
-use object_store::memory::InMemory;
-use std::sync::Arc;
 
 const PACKS_N: u32 = 10_000;
 /// Of a backup of that many packs at once.
@@ -79,7 +77,7 @@ async fn open(store: &Store, secret: &Credential, cache: Option<Cache>) -> (Requ
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_packs_open_with_few_requests() {
-    let store = Store::from_object_store(Arc::new(InMemory::new()), "memory://far");
+    let store = Store::memory_far_away();
     let secret = secret();
     let repository = Repository::create(store.clone(), &secret, CreateOptions::default()).await.expect("creates");
     back_up(&repository, b"day 1").await;

@@ -185,6 +185,12 @@ impl Store {
         Store { is_near: true, ..Store::from_object_store(Arc::new(InMemory::new()), "memory://") }
     }
 
+    /// Creates an empty store in memory that is treated as one far away.
+    #[cfg(test)]
+    pub(crate) fn memory_far_away() -> Store {
+        Store { is_near: false, ..Store::memory() }
+    }
+
     /// Opens a store of the caller's own; `location` is how messages name it.
     ///
     /// It must give read-after-write, list-after-write and create-if-absent (`PutMode::Create`).

@@ -232,6 +232,8 @@ impl PruneGround for Pruner<'_> {
                 0 => 0,
                 _ => 2 + 4 + looked.since(&notes.first).total() - notes.mark_reads_n,
             };
+            // Each that is repeated is read, if it is not cached, and deleted.
+            let per_fragment_n = if self.repository.cache.is_some() { 1 } else { 2 };
             // The notice, put and read again; the sessions' marks and decisions; all that the plan was made from, but for the
             // manifests; what is rescued; the fragments; the decision; the notice and the mark.
             plan.requests_n = again
@@ -239,7 +241,7 @@ impl PruneGround for Pruner<'_> {
                 + reads_n
                 + writes_n(PackKind::Data, DATA_PACK_BYTES_TARGET)
                 + writes_n(PackKind::Meta, META_PACK_BYTES_TARGET)
-                + 2 * affected.len() as u64
+                + per_fragment_n * affected.len() as u64
                 + fragments_n
                 + 1
                 + plan.deleted_packs_n
