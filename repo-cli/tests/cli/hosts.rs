@@ -240,8 +240,9 @@ impl Fleet {
         }
     }
 
-    /// Everybody does one thing after another until then; links drop and come back.
-    fn live(&mut self, until: Instant) {
+    /// Everybody does one thing after another for so long; links drop and come back.
+    fn live(&mut self, secs: u64) {
+        let until = Instant::now() + Duration::from_secs(secs);
         let soon = |random: &mut Random, ms: u64| Instant::now() + Duration::from_millis(100 + random.below(ms));
         let mut links: Vec<Link> =
             (0..=HOSTS).map(|_| Link { is_up: true, next: soon(&mut self.random, 4_000) }).collect();
@@ -256,8 +257,8 @@ impl Fleet {
                     link.is_up = !link.is_up;
                     network.set_link(host, link.is_up);
                     self.counts.drops_n += usize::from(!link.is_up);
-                    // Most are back before anybody notices more than a pause; some are not.
-                    let down_ms = if self.random.below(16) == 0 { 20_000 } else { 2_000 };
+                    // Most are back before anybody notices more than a pause; some are not, if there is time for it.
+                    let down_ms = if self.random.below(16) == 0 { (secs * 200).min(20_000) } else { 2_000 };
                     link.next = soon(&mut self.random, if link.is_up { 4_000 } else { down_ms });
                 }
             }
@@ -342,7 +343,7 @@ fn many_hosts_lose_nothing_while_links_drop() {
     let seed = from_environment("DEDUMP_HOSTS_SEED", SEED);
     eprintln!("seed {seed}");
     let mut fleet = Fleet::create(seed, network);
-    fleet.live(Instant::now() + Duration::from_secs(from_environment("DEDUMP_HOSTS_SECS", SECS)));
+    fleet.live(from_environment("DEDUMP_HOSTS_SECS", SECS));
     let standing_n = fleet.judge_snapshots();
     fleet.clean_up_and_check();
     assert_eq!(fleet.judge_snapshots(), standing_n, "a prune forgets nothing");
