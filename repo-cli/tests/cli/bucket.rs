@@ -228,7 +228,10 @@ fn copies_go_from_a_bucket_to_another_and_are_read_back() {
     let other = "s3://backups/copies";
     far.run(&["--repo", other, "init", "--quiet", "--like", "s3://backups/db"]).expect_exit(0);
     let copied = far.run(&["copy", "--to", other]).expect_exit(0).out;
-    assert!(copied.contains("2 snapshots") && copied.contains("as they are") && copied.contains("requests"), "{copied}");
+    assert!(
+        copied.contains("2 snapshots") && copied.contains("as they are") && copied.contains("requests"),
+        "{copied}"
+    );
     let seen = far.proxy.seen();
     let of = |method: &str| -> Vec<&str> {
         let asked = seen.iter().map(|seen| &seen.asked).filter(|asked| asked.method == method);

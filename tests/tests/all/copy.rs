@@ -470,9 +470,17 @@ fn a_prune_there_that_takes_the_copy_for_dead_fences_it() {
         let old = snapshots(&to).await.expect("lists").remove(0);
         forget(&to, old.id).await.expect("forgets");
         let plan = plan_copy(&from, &to, shrink(&all), false).await.expect("plans");
+        // When the first pack is about to go there.
+        let trial = watched.fork(Stop::Never);
+        let there = open(trial.store()).await.expect("opens");
+        trial.take_calls();
+        copy(&from, &there, &plan, &CopyOptions::new("copier"), &()).await.expect("copies");
+        let first =
+            trial.take_calls().iter().position(|call| call.kind == Kind::Put && call.name.starts_with("packs/"));
+        let to = open(watched.store()).await.expect("opens");
         let other = open(watched.store()).await.expect("opens");
         watched.take_calls();
-        watched.meanwhile(12, async move {
+        watched.meanwhile(first.expect("a pack is put"), async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
             let mut options = PruneOptions::new("other");
             options.max_unused = MaxUnused::Percent(0.0);

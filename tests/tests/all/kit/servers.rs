@@ -70,7 +70,7 @@ impl Server {
         let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-             Connection: close\r\n\r\n{body}"
+             Authorization: {NOBODY}\r\nConnection: close\r\n\r\n{body}"
         );
         stream.write_all(head.as_bytes()).ok()?;
         let mut reply = String::new();
@@ -78,6 +78,10 @@ impl Server {
         (!reply.is_empty()).then_some(reply)
     }
 }
+
+/// Some requests want credentials, which nobody looks at.
+const NOBODY: &str =
+    "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=00";
 
 impl Drop for Server {
     fn drop(&mut self) {
