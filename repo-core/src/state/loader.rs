@@ -15,6 +15,7 @@ use crate::words::id::{ChunkId, PackId, SessionId};
 use crate::words::limits::{FRAGMENT_BYTES_MAX, FRAGMENT_READS_BYTES_MAX, PACK_TAIL_READ_BYTES};
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::try_join;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::pin::pin;
 
@@ -393,8 +394,9 @@ pub async fn read_fragment(repository: &Repository, name: FragmentName) -> Resul
 /// [`Error::Store`].
 pub async fn list_packs(repository: &Repository) -> Result<PacksListed> {
     let mut packs = PacksListed::default();
-    for (kind, prefix) in [(PackKind::Data, PACKS), (PackKind::Meta, META)] {
-        let listed = repository.store.list(prefix).await?;
+    // Neither is before the other in any order that matters.
+    let (data, meta) = try_join(repository.store.list(PACKS), repository.store.list(META)).await?;
+    for (kind, prefix, listed) in [(PackKind::Data, PACKS, data), (PackKind::Meta, META, meta)] {
         if let Some(cache) = &repository.cache {
             cache.drop_gone(prefix, listed.iter().map(|object| object.name.as_str())).await;
         }

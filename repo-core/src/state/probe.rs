@@ -19,8 +19,10 @@ const RACES: usize = 4;
 /// Writes, reads, lists and deletes a few small objects under `probe/`, some of them at the same time.
 ///
 /// # Errors
-/// [`Error::UnfitStore`]: it does not keep create-if-absent, read-after-write or list-after-write. [`Error::Store`].
+/// [`Error::UnfitStore`]: it does not keep create-if-absent, read-after-write or list-after-write, or is a directory without
+/// hard links. [`Error::Store`].
 pub async fn probe(store: &Store) -> Result<()> {
+    store.check_links().await?;
     for _ in 0..RACES {
         let name = names::of_session(PROBE, SessionId(random()?));
         let outcome = race(store, &name).await;

@@ -6,6 +6,7 @@
 mod cloud;
 mod courtesy;
 mod failure;
+mod links;
 mod location;
 mod pace;
 mod read;
