@@ -18,7 +18,6 @@ mod prune;
 mod unfit;
 
 /// Of the kit of the integration tests.
-#[allow(dead_code)] // each test binary uses a part of it
 #[path = "../../tests/tests/all/kit"]
 mod kit {
     pub mod front;

@@ -135,6 +135,9 @@ fn a_plan_says_what_a_restore_reads_and_costs() {
     place.run(["restore", "latest", "--thaw-list", &list]).expect_exit(0);
     assert_eq!(fs::read_to_string(&list).expect("is there"), "");
     place.run(["restore", "latest"]).expect_line(2, "--to");
+    place.run(["restore", "latest", "--thaw-list", &list, "--keep-going"]).expect_line(2, "--keep-going");
+    let implied = place.run(["restore", "latest", "--prices", &prices]).expect_exit(0).out;
+    assert!(implied.contains("EUR"), "{implied}");
     place.run(["restore", "latest", "--plan", "--to", "-"]).expect_line(2, "--plan");
     let bad = place.write("bad", b"per_gib = 1\n");
     place.run(["restore", "latest", "--plan", "--prices", &bad]).expect_line(1, "per_gib_out");

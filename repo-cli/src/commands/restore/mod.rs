@@ -49,7 +49,7 @@ pub struct RestoreArgs {
     #[arg(long = "stream", short, value_name = "NAME")]
     streams: Vec<String>,
     /// Where to: a file, a directory, or - for standard output
-    #[arg(long, short = 'o', value_name = "PATH", required_unless_present_any = ["plan", "thaw_list"])]
+    #[arg(long, short = 'o', value_name = "PATH", required_unless_present_any = ["plan", "prices", "thaw_list"])]
     to: Option<PathBuf>,
     /// Replace existing files; write to a terminal
     #[arg(long, short)]
@@ -62,13 +62,13 @@ pub struct RestoreArgs {
     /// Opens the index and the manifests, and asks every pack that is needed for one byte.
     #[arg(long, conflicts_with_all = ["to", "force", "keep_going"])]
     plan: bool,
-    /// Work out what it costs by this price list; see below
-    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    /// Work out what it costs by this price list, see below; implies --plan
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "force", "keep_going"])]
     prices: Option<PathBuf>,
     /// Write the keys of the objects that must be thawed first, one a line, for the provider's tool; implies --plan
     ///
     /// A name that ends in .csv gets lines of bucket and key, as the batch jobs of S3 take them.
-    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "force", "keep_going"])]
     thaw_list: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
@@ -82,10 +82,10 @@ enum Place {
 
 /// Runs it.
 pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
-    if args.plan || args.thaw_list.is_some() {
+    if args.plan || args.prices.is_some() || args.thaw_list.is_some() {
         return plan::run(context, &args);
     }
-    let to = args.to.clone().unwrap_or_default();
+    let to = args.to.clone().expect("it is required where there is no plan");
     let to_stdout = to.as_os_str() == "-";
     if to_stdout && context.json() {
         return Err(Failure::usage("--json prints to standard output, and so does --to -; restore to a file instead"));

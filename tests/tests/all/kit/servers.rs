@@ -130,7 +130,6 @@ impl Moto {
     }
 
     /// Asks for an object to be thawed; here that takes no time.
-    #[allow(dead_code)] // only the command line's tests do
     pub fn thaw(&self, bucket: &str, key: &str) {
         let days = "<RestoreRequest><Days>1</Days></RestoreRequest>";
         let reply = self.0.request_with("POST", &format!("/{bucket}/{key}?restore"), days).expect("it answers");
