@@ -8,8 +8,7 @@
   benches/stores.py --small                          64 MiB, to see that it runs; no bound is judged
 
 It prints tables in Markdown to standard output and what it does to standard error. Exit code: 0 all bounds that were
-judged hold, 1 one is missed, 2 it could not be measured. It needs the servers that tests/servers installs, restic, and
-what delta.py needs.
+judged hold, 1 one is missed, 2 it could not be measured. It needs restic and what delta.py needs, and builds its server.
 """
 import argparse
 import json
@@ -34,25 +33,27 @@ JUDGED_PACKS = 10_000
 PACKS_PER_TINY = 2              # a tiny backup of new bytes stores one of data and one of manifests
 
 
-def target():
-    return Path(os.environ.get('CARGO_TARGET_DIR') or HERE.parent / 'target').resolve()
-
-
 def build_front():
     say('cargo build --release -p dedump-tests --bin front')
     words = ['cargo', 'build', '--release', '--locked', '-p', 'dedump-tests', '--bin', 'front']
     if subprocess.run(words, cwd=HERE).returncode != 0:
         raise Failure('the front does not build')
-    return target() / 'release' / 'front'
+    target = Path(os.environ.get('CARGO_TARGET_DIR') or HERE.parent / 'target').resolve()
+    return target / 'release' / 'front'
+
+
+def build_server():
+    say('benches/server')
+    built = subprocess.run([HERE / 'server'], stdout=subprocess.PIPE, text=True)
+    if built.returncode != 0:
+        raise Failure('the server does not build')
+    return Path(built.stdout.strip())
 
 
 class Server:
     """s3s-fs with a bucket, and in front of it who holds everything up and counts it."""
 
-    def __init__(self, folder, front, latency_ms):
-        program = target() / 'servers' / 's3s' / 'bin' / 's3s-fs'
-        if not program.exists():
-            raise Failure(f'{program} is missing: run tests/servers, which puts it there')
+    def __init__(self, folder, program, front, latency_ms):
         self.bucket = folder / BUCKET
         self.bucket.mkdir(parents=True)
         with socket.socket() as free:
@@ -84,6 +85,13 @@ class Server:
         with self.direct.open(self.endpoint + '/counts') as reply:
             return json.load(reply)
 
+    def cpu(self):
+        """Seconds of processor time that server and front took so far."""
+        def one(process):
+            fields = Path(f'/proc/{process.pid}/stat').read_text().rpartition(')')[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+        return sum(map(one, self.processes))
+
     def stop(self):
         for process in self.processes:
             process.kill()
@@ -99,8 +107,10 @@ class Tool:
 
     def run(self, what, words, **how):
         """Runs it; what it took is kept under that name, with what passed at the server."""
+        cpu_before = 0
         if self.server:
             self.server.counts()
+            cpu_before = self.server.cpu()
         os.sync()       # what is still to be written back would be written while it is measured
         before = {name: os.environ.get(name) for name in self.environment}
         os.environ.update(self.environment)
@@ -110,12 +120,19 @@ class Tool:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
         self.runs.setdefault(what, []).append(run)
+        run.server_cpu = self.server.cpu() - cpu_before if self.server else 0
         if self.server:
             self.counted.setdefault(what, []).append(self.server.counts())
         return run
 
     def wall(self, what):
         return median(run.wall for run in self.runs[what])
+
+    def cpu(self, what):
+        return median(run.cpu for run in self.runs[what])
+
+    def server_cpu(self, what):
+        return median(run.server_cpu for run in self.runs[what])
 
     def peak(self, what):
         return max(run.peak for run in self.runs[what])
@@ -221,11 +238,11 @@ def rows_of(tool, size):
     what = ['first', 'again', 'restore']
     speed = lambda what: f'{size / tool.wall(what) / 1e6:.0f}'
     row = [tool.name, speed('first'), f'{tool.wall("again"):.2f}', speed('restore'),
-           *(f'{tool.peak(name) / MIB:.0f}' for name in ('first', 'restore'))]
+           *(f'{tool.peak(name) / MIB:.0f}' for name in ('first', 'restore')), f'{tool.cpu("restore"):.2f}']
     if not tool.server:
-        return row + ['', '', '', '']
+        return row + ['', '', '', '', '']
     kinds = lambda name: ' + '.join(str(tool.count(name, kind)) for kind in ('put', 'get', 'head', 'list', 'delete'))
-    return row + [kinds(name) for name in what] + [kinds('noise')]
+    return row + [f'{tool.server_cpu("restore"):.2f}'] + [kinds(name) for name in what] + [kinds('noise')]
 
 
 def bounds(near, far, far_packs, many, size, noise_bytes, judged):
@@ -252,7 +269,7 @@ def report(latency_ms, tools, size, far_packs, many, noise_bytes):
     near, far = (next(tool for tool in tools if tool.name == name) for name in ('dedump, local', 'dedump, S3'))
     judged = JUDGED_BYTES[0] <= size <= JUDGED_BYTES[1] and latency_ms == 20
     head = ('repository', 'first backup MB/s', 'unchanged backup s', 'restore MB/s', 'peak MiB of a backup', 'of a restore',
-            'requests of the first backup', 'of the unchanged', 'of the restore', f'of {noise_bytes / MIB:.0f} MiB of noise')
+            'processor s of the restore', 'of its server', 'requests of the first backup', 'of the unchanged', 'of the restore', f'of {noise_bytes / MIB:.0f} MiB of noise')
     rows = bounds(near, far, far_packs, many, size, noise_bytes, judged)
     text = [f'### {size / MIB:.0f} MiB of dump, {latency_ms} ms away\n',
             table(head, [rows_of(tool, size) for tool in tools]),
@@ -273,6 +290,7 @@ def arguments():
     parser.add_argument('--work', type=Path, metavar='DIR', help='where everything goes for a while [TMPDIR]')
     parser.add_argument('--dedump', type=Path, metavar='PATH', help='measure this binary, and build none')
     parser.add_argument('--front', type=Path, metavar='PATH', help='put this in front of the server, and build none')
+    parser.add_argument('--server', type=Path, metavar='PATH', help='measure with this s3s-fs, and build none')
     parser.add_argument('--markdown', type=Path, metavar='FILE', help='write the tables to this file too')
     args = parser.parse_args()
     if args.small:
@@ -290,9 +308,10 @@ def make_dump(folder, size_mib):
         series.end()
 
 
-def at(latency_ms, args, dedump, front, dump, noise, folder):
+def at(latency_ms, args, programs, dump, noise, folder):
     """Measures at one distance."""
-    server = Server(folder / 'server', front, latency_ms)
+    dedump, s3s, front = programs
+    server = Server(folder / 'server', s3s, front, latency_ms)
     try:
         def tools_of(n):
             yield Dedump('dedump, local', dedump, folder / f'near-{n}', folder / f'near-{n}' / 'repo')
@@ -315,6 +334,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     dedump = args.dedump.resolve() if args.dedump else build()
     front = args.front.resolve() if args.front else build_front()
+    programs = (dedump, args.server.resolve() if args.server else build_server(), front)
     folder = Path(tempfile.mkdtemp(prefix='dedump-stores-', dir=args.work)).resolve()
     folder.chmod(0o755)
     missed, parts = False, []
@@ -325,7 +345,7 @@ def main():
             for _ in range(max(dump.stat().st_size // MIB, 1)):
                 file.write(os.urandom(MIB))
         for latency_ms in args.latency_ms:
-            text, is_missed = at(latency_ms, args, dedump, front, dump, noise, folder / f'at-{latency_ms}')
+            text, is_missed = at(latency_ms, args, programs, dump, noise, folder / f'at-{latency_ms}')
             missed |= is_missed
             parts.append(text)
             shutil.rmtree(folder / f'at-{latency_ms}')

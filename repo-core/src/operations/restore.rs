@@ -11,12 +11,15 @@ use crate::state::manifest::{ManifestReader, Root};
 use crate::state::repository::Repository;
 use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
-use crate::words::limits::{NODE_ENTRIES_MAX, RESTORE_WINDOWS_AHEAD, RESTORE_WINDOWS_AHEAD_FAR};
+use crate::words::limits::{
+    NODE_ENTRIES_MAX, RESTORE_AHEAD_BYTES_MAX, RESTORE_WINDOWS_AHEAD, RESTORE_WINDOWS_AHEAD_FAR,
+};
 use bytes::Bytes;
 use futures::future::try_join3;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::VecDeque;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// What a restore did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,7 +107,8 @@ async fn restore_stream(
     progress: &dyn Progress,
 ) -> Result<()> {
     target.begin(stream).await?;
-    let (read_sender, read_windows) = mpsc::channel(1);
+    // What may wait in between is bounded by the reader's room.
+    let (read_sender, read_windows) = mpsc::unbounded_channel();
     let (sender, windows) = mpsc::channel(1);
     // Side by side: while one window is hashed and written, the next is decoded, and those behind it are read.
     let work = try_join3(
@@ -150,8 +154,12 @@ async fn write(
     Ok((bytes_n, *hasher.finalize().as_bytes()))
 }
 
-/// Reads what a stream's windows need, in order, some windows ahead.
-async fn read(fetcher: &Fetcher, stream: &StreamRecord, sender: mpsc::Sender<ReadWindow>) -> Result<()> {
+/// A window that was read, and the room that it takes until it is decoded.
+type Roomed = (ReadWindow, OwnedSemaphorePermit);
+
+/// Reads what a stream's windows need, in order, some windows and so many bytes ahead of the decoder. It never waits for the
+/// decoder with a reply half read: what is on its way comes while a window is decoded.
+async fn read(fetcher: &Fetcher, stream: &StreamRecord, sender: mpsc::UnboundedSender<Roomed>) -> Result<()> {
     let root = Root { id: stream.root, level: stream.root_level, bytes: stream.bytes, chunks_n: stream.chunks_n };
     let state = (ManifestReader::create(root), VecDeque::new(), Planner::default(), false);
     let windows = stream::try_unfold(state, move |(mut reader, mut chunks, mut planner, mut at_end)| async move {
@@ -169,14 +177,23 @@ async fn read(fetcher: &Fetcher, stream: &StreamRecord, sender: mpsc::Sender<Rea
         }
         Ok(planner.take().map(|window| (window, (reader, chunks, planner, at_end))))
     });
-    // Boxed, or the compiler can't see that a restore may go from thread to thread.
-    let reads = windows.boxed().map_ok(|window| async move { Ok(assembly::read(fetcher, window).await) });
     let is_near = fetcher.repository().store.is_near();
     let ahead = if is_near { RESTORE_WINDOWS_AHEAD } else { RESTORE_WINDOWS_AHEAD_FAR };
+    // Room for windows, each with its share of the bytes at least; given in the order of the windows.
+    let room = Arc::new(Semaphore::new(RESTORE_AHEAD_BYTES_MAX));
+    // Boxed, or the compiler can't see that a restore may go from thread to thread.
+    let reads = windows.boxed().map_ok(|window| {
+        let room = Arc::clone(&room);
+        async move {
+            let bytes = window.bytes_to_read().clamp(RESTORE_AHEAD_BYTES_MAX / ahead, RESTORE_AHEAD_BYTES_MAX);
+            let taken = room.acquire_many_owned(bytes as u32).await.expect("it is never closed");
+            Ok((assembly::read(fetcher, window).await, taken))
+        }
+    });
     let mut reads = reads.try_buffered(ahead).boxed();
     while let Some(window) = reads.try_next().await? {
         // The decoder only goes away with an error of its own, which ends all.
-        if sender.send(window).await.is_err() {
+        if sender.send(window).is_err() {
             break;
         }
     }
@@ -193,12 +210,13 @@ async fn locate(fetcher: &Fetcher, leaf: Vec<LeafEntry>) -> Result<Vec<Wanted>> 
 
 async fn decode(
     fetcher: &Fetcher,
-    mut windows: mpsc::Receiver<ReadWindow>,
+    mut windows: mpsc::UnboundedReceiver<Roomed>,
     sender: mpsc::Sender<Vec<Bytes>>,
 ) -> Result<()> {
     let mut assembly = Assembly::default();
-    while let Some(window) = windows.recv().await {
+    while let Some((window, taken)) = windows.recv().await {
         let pieces = assembly.decode(fetcher, window).await?;
+        drop(taken);
         // As above.
         if sender.send(pieces).await.is_err() {
             break;

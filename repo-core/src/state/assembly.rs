@@ -36,6 +36,12 @@ pub struct Window {
 }
 
 impl Window {
+    /// Returns how many bytes of packs are read for it.
+    pub fn bytes_to_read(&self) -> usize {
+        let reads = chains::reads(self.jobs.values().map(|job| job.found).collect());
+        reads.iter().map(|(_, bytes)| *bytes as usize).sum()
+    }
+
     /// Returns its chunks, in order.
     pub fn chunks(&self) -> &[Wanted] {
         &self.chunks

@@ -141,10 +141,12 @@ pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 5 + 2 * WINDOWS_QUEUED_M
 
 /// Plaintext of all blobs that one window of a restore decodes, at most, unless one chain alone is longer.
 pub const RESTORE_WINDOW_BYTES: usize = 16 * MIB;
-/// Windows of a restore that are fetched ahead of the one being written, at most.
+/// Windows of a restore that are fetched ahead of the one being decoded, at most.
 pub const RESTORE_WINDOWS_AHEAD: usize = 2;
 /// Likewise from a store that is far away: a reply takes a while whatever its length, so more of them must be on their way.
-pub const RESTORE_WINDOWS_AHEAD_FAR: usize = 8;
+pub const RESTORE_WINDOWS_AHEAD_FAR: usize = RESTORE_WINDOWS_PLANNED;
+/// Bytes of packs that a restore holds for windows that are not decoded yet, at most, unless one window alone needs more.
+pub const RESTORE_AHEAD_BYTES_MAX: usize = 64 * MIB;
 /// Plaintext buffers that are kept for the next use, at most, in bytes.
 pub const BUFFERS_KEPT_BYTES_MAX: usize = 32 * MIB;
 /// Two ranges of one pack are read in one request if at most this many bytes lie between them.
@@ -155,10 +157,10 @@ pub const COALESCED_BYTES_MAX: u64 = 8 * MIB as u64;
 pub const RESTORE_WINDOWS_PLANNED: usize = 24;
 /// Plaintext of bases that a restore holds for later windows, at most.
 pub const RESTORE_HELD_BYTES_MAX: usize = 128 * MIB;
-/// Memory of a restore without the index, at most: sealed and plain bytes of every window under way, of those that are further
-/// ahead from a far store the sealed bytes and what lies between them, bases that are held, and entries of deltas.
-pub const RESTORE_BYTES_MAX: usize = (RESTORE_WINDOWS_AHEAD + 2) * 3 * RESTORE_WINDOW_BYTES
-    + (RESTORE_WINDOWS_AHEAD_FAR - RESTORE_WINDOWS_AHEAD) * 2 * RESTORE_WINDOW_BYTES
+/// Memory of a restore without the index, at most: what is read ahead, the windows that are decoded, wait and are written, bases
+/// that are held, and entries of deltas.
+pub const RESTORE_BYTES_MAX: usize = RESTORE_AHEAD_BYTES_MAX
+    + 3 * RESTORE_WINDOW_BYTES
     + RESTORE_HELD_BYTES_MAX
     + BUFFERS_KEPT_BYTES_MAX
     + META_PACKS_HELD_MAX * META_PACK_BYTES_TARGET
