@@ -9,9 +9,8 @@ use crate::words::limits::{
     STREAM_NAME_BYTES_MAX, STREAM_NAME_PART_BYTES_MAX, STREAMS_MAX, STREAMS_OPEN_MAX, WINDOW_BYTES, WINDOWS_QUEUED_MAX,
 };
 use async_trait::async_trait;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
@@ -44,16 +43,32 @@ pub struct Verdict {
     pub facts: BTreeMap<String, String>,
 }
 
-/// Takes the streams of one dump. Streams may be written one after another or side by side.
+/// Takes the streams of one dump, or of a [part](Sink::part) of it. Streams may be written one after another or side by side.
 pub struct Sink {
     inner: Arc<SinkInner>,
+    /// What the names of its streams begin with: nothing, or the part's name and a slash.
+    prefix: String,
 }
 
 struct SinkInner {
     sender: mpsc::Sender<Piece>,
     pool: WindowPool,
-    names: Mutex<BTreeSet<String>>,
-    open_n: AtomicUsize,
+    names: Mutex<Names>,
+}
+
+/// The streams that were opened and not given up.
+#[derive(Default)]
+struct Names {
+    taken: BTreeMap<String, Named>,
+    /// Streams of those that are not finished.
+    open_n: usize,
+    /// Streams that were ever opened; the next one's number.
+    opened_n: usize,
+}
+
+struct Named {
+    number: usize,
+    is_open: bool,
 }
 
 /// Takes the bytes of one stream. Dropped without [`StreamWriter::finish`], the whole backup fails.
@@ -62,6 +77,7 @@ struct SinkInner {
 /// the writer takes no more, and the backup fails.
 pub struct StreamWriter {
     inner: Arc<SinkInner>,
+    name: String,
     number: usize,
     window: Window,
     /// A window is on its way; if that is still so when the next call comes, the one before was dropped.
@@ -76,6 +92,8 @@ pub(crate) enum Piece {
     Bytes { number: usize, window: Window },
     /// A stream is complete.
     End { number: usize, facts: BTreeMap<String, String> },
+    /// A stream, complete or not, is not part of the dump any more.
+    GiveUp { number: usize },
     /// The engine has given its verdict: nothing comes any more.
     Close,
 }
@@ -85,10 +103,38 @@ impl Sink {
     pub(crate) fn create(headroom: usize) -> (Sink, mpsc::Receiver<Piece>) {
         let (sender, receiver) = mpsc::channel(WINDOWS_QUEUED_MAX);
         let pool = WindowPool { headroom, free: Arc::default() };
-        (
-            Sink { inner: Arc::new(SinkInner { sender, pool, names: Mutex::default(), open_n: AtomicUsize::new(0) }) },
-            receiver,
-        )
+        (Sink { inner: Arc::new(SinkInner { sender, pool, names: Mutex::default() }), prefix: String::new() }, receiver)
+    }
+
+    /// Returns a sink for a part of this dump: the names of its streams begin with `name` and a slash.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: no stream can be called so; see [`Sink::stream`].
+    pub fn part(&self, name: &str) -> Result<Sink> {
+        check_stream_name(name)?;
+        Ok(Sink { inner: Arc::clone(&self.inner), prefix: format!("{}{name}/", self.prefix) })
+    }
+
+    /// Takes back all streams that were opened through this sink, and through parts of it, whether they were finished or not:
+    /// the dump is as if they had never begun. What a writer of theirs that is left still sends is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]: the backup has already failed elsewhere.
+    pub async fn give_up(self) -> Result<()> {
+        let given_up: Vec<usize> = {
+            let mut names = self.inner.names();
+            let (given_up, taken) = std::mem::take(&mut names.taken)
+                .into_iter()
+                .partition::<BTreeMap<_, _>, _>(|(name, _)| name.starts_with(&self.prefix));
+            names.taken = taken;
+            let given_up: Vec<Named> = given_up.into_values().collect();
+            names.open_n -= given_up.iter().filter(|named| named.is_open).count();
+            given_up.iter().map(|named| named.number).collect()
+        };
+        for number in given_up {
+            self.inner.send(Piece::GiveUp { number }).await?;
+        }
+        Ok(())
     }
 
     /// Opens a stream. Its name is a relative path of at most 1,024 bytes without empty, `.` or `..` parts, control
@@ -99,22 +145,25 @@ impl Sink {
     /// ([`STREAMS_OPEN_MAX`]). [`Error::Conflict`]: the backup has already failed elsewhere.
     pub async fn stream(&self, name: &str) -> Result<StreamWriter> {
         check_stream_name(name)?;
+        let name = format!("{}{name}", self.prefix);
+        check_stream_name(&name)?;
         let number = {
-            let mut names = self.inner.names.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            check_against(&names, name)?;
-            // Only changed while the names are locked, and by writers that end.
-            if self.inner.open_n.load(Ordering::SeqCst) >= STREAMS_OPEN_MAX {
+            let mut names = self.inner.names();
+            check_against(&names.taken, &name)?;
+            if names.open_n >= STREAMS_OPEN_MAX {
                 return Err(Error::Invalid(format!(
                     "more than {STREAMS_OPEN_MAX} streams are open at once; finish some before {name:?} is opened"
                 )));
             }
-            self.inner.open_n.fetch_add(1, Ordering::SeqCst);
-            names.insert(name.to_owned());
-            names.len() - 1
+            let number = names.opened_n;
+            names.opened_n += 1;
+            names.open_n += 1;
+            names.taken.insert(name.clone(), Named { number, is_open: true });
+            number
         };
-        self.inner.send(Piece::Begin { number, name: name.to_owned() }).await?;
+        self.inner.send(Piece::Begin { number, name: name.clone() }).await?;
         let window = self.inner.pool.take();
-        Ok(StreamWriter { inner: Arc::clone(&self.inner), number, window, sending: false })
+        Ok(StreamWriter { inner: Arc::clone(&self.inner), name, number, window, sending: false })
     }
 
     /// Ends the dump: whatever a writer that is left sends from now on is refused.
@@ -124,6 +173,10 @@ impl Sink {
 }
 
 impl SinkInner {
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn send(&self, piece: Piece) -> Result<()> {
         let closed = |_| Error::Conflict("the repository has stopped taking this dump".to_owned());
         self.sender.send(piece).await.map_err(closed)
@@ -194,7 +247,15 @@ impl StreamWriter {
         if self.window.filled > self.window.start {
             self.flush().await?;
         }
-        self.inner.open_n.fetch_sub(1, Ordering::SeqCst);
+        let number = self.number;
+        // It is another's if this one was given up meanwhile and its name was taken again.
+        {
+            let mut names = self.inner.names();
+            if let Some(named) = names.taken.get_mut(&self.name).filter(|named| named.number == number) {
+                named.is_open = false;
+                names.open_n -= 1;
+            }
+        }
         self.inner.send(Piece::End { number: self.number, facts }).await
     }
 
@@ -216,19 +277,19 @@ impl StreamWriter {
 }
 
 /// Checks that a stream's name is none of these, no directory of one, and in none.
-fn check_against(names: &BTreeSet<String>, name: &str) -> Result<()> {
+fn check_against<T>(names: &BTreeMap<String, T>, name: &str) -> Result<()> {
     if names.len() == STREAMS_MAX {
         return Err(Error::Invalid(format!("a snapshot holds at most {STREAMS_MAX} streams")));
     }
-    if names.contains(name) {
+    if names.contains_key(name) {
         return Err(Error::Invalid(format!("two streams are called {name:?}; give each a name of its own")));
     }
     let below = format!("{name}/");
-    let below = names.range(below.clone()..).next().filter(|next| next.starts_with(&below));
-    let above = name.match_indices('/').find_map(|(at, _)| names.get(&name[..at]));
+    let below = names.range(below.clone()..).next().filter(|(next, _)| next.starts_with(&below));
+    let above = name.match_indices('/').find_map(|(at, _)| names.get_key_value(&name[..at]));
     match below.or(above) {
         None => Ok(()),
-        Some(other) => Err(Error::Invalid(format!(
+        Some((other, _)) => Err(Error::Invalid(format!(
             "streams {name:?} and {other:?} can't be in one directory: one would be a file and a folder; rename one"
         ))),
     }
@@ -342,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_no_folder_of_another() {
-        let names = BTreeSet::from(["a/b".to_owned(), "c".to_owned()]);
+        let names = BTreeMap::from([("a/b".to_owned(), ()), ("c".to_owned(), ())]);
         for good in ["a/c", "a-b", "b", "cc", "a/bb"] {
             assert!(check_against(&names, good).is_ok(), "{good:?}");
         }

@@ -507,3 +507,59 @@ fn latest_is_not_guessed_while_a_snapshot_does_not_open() {
         assert!(matches!(never, Err(Error::NotFound { .. })), "{never:?}");
     });
 }
+
+#[test]
+fn a_part_that_is_given_up_is_as_if_it_had_never_begun() {
+    struct Parts;
+
+    #[async_trait]
+    impl Engine for Parts {
+        fn kind(&self) -> &str {
+            "parts"
+        }
+
+        async fn dump(&self, sink: &Sink) -> Result<Verdict> {
+            let bytes = Random::seeded(7).bytes(9 << 20);
+            let kept = sink.part("kept")?;
+            let mut whole = kept.stream("a").await?;
+            whole.write(&bytes).await?;
+
+            let bad = sink.part("bad")?;
+            for name in ["whole", "under/whole"] {
+                let mut stream = bad.stream(name).await?;
+                stream.write(&bytes).await?;
+                stream.finish(BTreeMap::new()).await?;
+            }
+            let mut half = bad.stream("half").await?;
+            half.write(&bytes[..5 << 20]).await?;
+            bad.give_up().await?;
+            // It has not heard of it.
+            half.write(&bytes).await?;
+            half.finish(BTreeMap::new()).await?;
+
+            // The name is free again, and room for as many open streams as before is there.
+            let mut again = sink.part("bad")?.stream("half").await?;
+            again.write(b"second try").await?;
+            again.finish(BTreeMap::new()).await?;
+            whole.write(&bytes[..1000]).await?;
+            whole.finish(BTreeMap::new()).await?;
+            Ok(Verdict::default())
+        }
+    }
+
+    run(async {
+        let store = Store::memory();
+        let repository = create(store).await.expect("creates");
+        let report = backup(&repository, &Parts, &BackupOptions::new("parts", "db1"), &()).await.expect("backs up");
+        let streams = &report.snapshot.record.streams;
+        let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
+        assert_eq!(names, ["kept/a", "bad/half"]);
+        let bytes = Random::seeded(7).bytes(9 << 20);
+        let whole = [&bytes[..], &bytes[..1000]].concat();
+        let back = get_back(&repository, &report.snapshot).await.expect("restores");
+        assert!(back["kept/a"] == whole);
+        assert_eq!(back["bad/half"], b"second try");
+        let found = check(&repository, ReadData::All, &()).await.expect("checks");
+        assert_eq!(found.findings, []);
+    });
+}

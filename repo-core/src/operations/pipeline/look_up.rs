@@ -109,6 +109,11 @@ impl<'a> LookUp<'a> {
                     self.window(number, last).await?;
                     self.end(number, hash, facts).await?;
                 }
+                // What it stored stays: others may share it by now, and the next backup may.
+                Step::GiveUp { number } => {
+                    self.open.remove(&number);
+                    self.streams.remove(&number);
+                }
             }
         }
         if let Some(stream) = self.open.values().next() {

@@ -31,7 +31,7 @@ use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, SessionId};
 use crate::words::limits::WINDOWS_QUEUED_MAX;
 use futures::future::{try_join, try_join3};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
@@ -115,11 +115,12 @@ pub(super) async fn run(mut plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Re
     Ok(Outcome { data, meta, fragments_n, fragment_bytes, problems, ..outcome })
 }
 
-/// What travels between the stages: a stream begins, goes on, ends. Windows of several streams may alternate.
+/// What travels between the stages: a stream begins, goes on, ends, or never was. Windows of several streams may alternate.
 enum Step<T> {
     Begin { number: usize, name: String },
     Bytes { number: usize, bytes: T },
     End { number: usize, last: T, facts: BTreeMap<String, String> },
+    GiveUp { number: usize },
 }
 
 /// A window, and where its chunks are.
@@ -169,8 +170,20 @@ async fn cut_stage(
     sender: mpsc::Sender<Step<Cut>>,
 ) -> Result<()> {
     let mut left_over: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    let mut given_up = BTreeSet::new();
     while let Some(piece) = pieces.recv().await {
         let step = match piece {
+            // Of a writer that has not heard of it yet.
+            Piece::Begin { number, .. } | Piece::Bytes { number, .. } | Piece::End { number, .. }
+                if given_up.contains(&number) =>
+            {
+                continue;
+            }
+            Piece::GiveUp { number } => {
+                left_over.remove(&number);
+                given_up.insert(number);
+                Step::GiveUp { number }
+            }
             Piece::Begin { number, name } => {
                 left_over.insert(number, Vec::new());
                 Step::Begin { number, name }
@@ -236,6 +249,10 @@ async fn hash_stage(
                 let (mut hashed, hasher) = hash(repository, last, hasher).await;
                 hashed.stream_hash = Some(*hasher.finalize().as_bytes());
                 Step::End { number, last: hashed, facts }
+            }
+            Step::GiveUp { number } => {
+                hashers.remove(&number);
+                Step::GiveUp { number }
             }
         };
         sender.send(step).await.map_err(gone)?;
