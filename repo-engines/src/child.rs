@@ -9,8 +9,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
-use std::fmt::Write;
-use std::io;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -32,6 +33,76 @@ const STDERR_GRACE: Duration = Duration::from_secs(1);
 
 /// Is handed what a child writes to its standard error, as it comes.
 pub(crate) type Listener = dyn Fn(&[u8]) + Send + Sync;
+
+/// A program, and what it is started with.
+#[derive(Default)]
+pub(crate) struct Invocation {
+    /// The program and its arguments.
+    pub(crate) argv: Vec<OsString>,
+    /// Environment variables that it gets besides ours; they may hold a secret.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Environment variables of ours that it does not get.
+    pub(crate) env_removed: Vec<OsString>,
+    /// What it reads from its standard input: nothing, or a line or two.
+    pub(crate) input: Vec<u8>,
+}
+
+impl Invocation {
+    /// Returns the command to start, in a process group of its own.
+    pub(crate) fn command(&self) -> Command {
+        let (program, arguments) = self.argv.split_first().expect("an engine is not made without a program");
+        let mut command = Command::new(program);
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for name in &self.env_removed {
+            command.env_remove(name);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.process_group(0).kill_on_drop(true);
+        command
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`Error::DumpFailed`]: it can't be started; says which, and what next.
+    pub(crate) fn spawn(&self, command: &mut Command) -> Result<(Group, Child)> {
+        let child = command.spawn().map_err(|error| cannot_start(&self.argv[0], &error))?;
+        let group = Group { leader: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) };
+        Ok((group, child))
+    }
+
+    /// Runs it to a good end and returns its output, of so many bytes at most.
+    ///
+    /// # Errors
+    /// [`Error::DumpFailed`]: it can't be started, fails, or prints more.
+    pub(crate) async fn capture(&self, bytes_max: usize) -> Result<Vec<u8>> {
+        let Running { group, mut child, stdout, mut stderr } = Running::start(self)?;
+        let mut group = group;
+        let (mut output, mut said) = (Vec::new(), Vec::new());
+        let mut stdout = stdout.take(bytes_max as u64 + 1);
+        let (read, ()) = tokio::join!(stdout.read_to_end(&mut output), listen(&mut stderr, &mut said, None));
+        read.map_err(cannot_read)?;
+        let program = program_name(&self.argv);
+        if output.len() > bytes_max {
+            return Err(Error::DumpFailed(format!("{program} prints more than {bytes_max} bytes")));
+        }
+        let status =
+            child.wait().await.map_err(|error| Error::DumpFailed(format!("cannot wait for {program}: {error}")))?;
+        if !status.success() {
+            return Err(failed(&format!("{program} {}", describe_failure(status)), &said));
+        }
+        group.spare();
+        Ok(output)
+    }
+}
+
+/// Says what failed, and what it said last.
+pub(crate) fn failed(what: &str, said: &[u8]) -> Error {
+    Error::DumpFailed(match last_words(said) {
+        Some(words) => format!("{what}; it said: {words}"),
+        None => what.to_owned(),
+    })
+}
 
 /// A child that runs. Dropped before [`Running::read_to_end`] has found a good end, its group is killed.
 pub(crate) struct Running {
@@ -58,20 +129,18 @@ pub(crate) enum End {
 }
 
 impl Running {
-    /// Starts a program in a process group of its own, with no input, and without some of our environment.
+    /// Starts a program in a process group of its own.
     ///
     /// # Errors
     /// [`Error::DumpFailed`]: it can't be started; says which, and what next.
-    pub(crate) fn start(argv: &[OsString], env_removed: &[OsString]) -> Result<Running> {
-        let (program, arguments) = argv.split_first().expect("an engine is not made without a program");
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        for name in env_removed {
-            command.env_remove(name);
+    pub(crate) fn start(invocation: &Invocation) -> Result<Running> {
+        let mut command = invocation.command();
+        command.stdin(if invocation.input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        let (group, mut child) = invocation.spawn(&mut command)?;
+        if let Some(stdin) = child.stdin.take() {
+            // A line or two fit into the empty pipe. A child that does not want them says so itself.
+            let _ = stdin.into_owned_fd().and_then(|pipe| File::from(pipe).write_all(&invocation.input));
         }
-        let mut child =
-            command.process_group(0).kill_on_drop(true).spawn().map_err(|error| cannot_start(program, &error))?;
-        let group = Group { leader: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) };
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
         enlarge_pipe(&stdout);
@@ -176,7 +245,7 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// Reads the error output to its end, hands it on, and keeps its last bytes.
-async fn listen(stderr: &mut (impl AsyncRead + Unpin), said: &mut Vec<u8>, listener: Option<&Listener>) {
+pub(crate) async fn listen(stderr: &mut (impl AsyncRead + Unpin), said: &mut Vec<u8>, listener: Option<&Listener>) {
     let mut piece = [0; STDERR_KEPT_BYTES];
     // An error output that can't be read is no reason to fail a dump: the exit status judges it.
     while let Ok(read @ 1..) = stderr.read(&mut piece).await {
@@ -189,7 +258,7 @@ async fn listen(stderr: &mut (impl AsyncRead + Unpin), said: &mut Vec<u8>, liste
 }
 
 /// The process group that a child leads. Killed on drop unless spared.
-struct Group {
+pub(crate) struct Group {
     leader: Option<Pid>,
 }
 
@@ -202,7 +271,7 @@ impl Group {
     }
 
     /// Lets those who are left of the group live.
-    fn spare(&mut self) {
+    pub(crate) fn spare(&mut self) {
         self.leader = None;
     }
 }

@@ -1,6 +1,6 @@
 //! The engine for commands: what a child process writes to its standard output becomes one stream.
 
-use crate::child::{self, End, Ended, Listener, Running};
+use crate::child::{self, End, Ended, Invocation, Listener, Running};
 use crate::content::{self, Found};
 use crate::gates::{Expected, Watch};
 use crate::intake::Intake;
@@ -75,34 +75,59 @@ impl CommandEngine {
     }
 
     async fn run(&self, intake: &mut impl Intake) -> Result<Found> {
-        let running = Running::start(&self.argv, &self.options.env_removed)?;
+        let CommandOptions { allow_empty, output_grace, env_removed } = self.options.clone();
+        let invocation = Invocation { argv: self.argv.clone(), env_removed, ..Invocation::default() };
+        let expected = Expected::of_argv(&self.argv);
+        let run = Run { stream: &self.stream, expected, allow_empty, grace: output_grace };
+        run.take(&invocation, intake, self.listener.as_deref()).await
+    }
+}
+
+/// How a program's output is taken and judged.
+pub(crate) struct Run<'a> {
+    pub(crate) stream: &'a str,
+    pub(crate) expected: Expected,
+    pub(crate) allow_empty: bool,
+    pub(crate) grace: Duration,
+}
+
+impl Run<'_> {
+    /// Runs a program to a good end, its output into the intake.
+    ///
+    /// # Errors
+    /// [`Error::DumpFailed`]: it can't be started, fails, or its output is not what it should be. What the intake returned.
+    pub(crate) async fn take(
+        &self,
+        invocation: &Invocation,
+        intake: &mut impl Intake,
+        listener: Option<&Listener>,
+    ) -> Result<Found> {
+        let running = Running::start(invocation)?;
         let started = std::time::Instant::now();
         let mut watch = Watch::default();
-        let ended =
-            running.read_to_end(intake, &mut watch, self.listener.as_deref(), self.options.output_grace).await?;
-        self.judge_end(&ended)?;
-        let mut found = content::judge(&self.stream, &watch, Expected::of_argv(&self.argv), self.options.allow_empty)
+        let ended = running.read_to_end(intake, &mut watch, listener, self.grace).await?;
+        judge_end(&child::program_name(&invocation.argv), &ended)?;
+        let mut found = content::judge(self.stream, &watch, self.expected, self.allow_empty)
             .map_err(|error| with_last_words(error, &ended.said))?;
         found.verdict.facts.extend(BTreeMap::from([
-            ("command".to_owned(), redact(&self.argv)),
+            ("command".to_owned(), redact(&invocation.argv)),
             ("exit_status".to_owned(), "0".to_owned()),
             ("duration_ms".to_owned(), started.elapsed().as_millis().to_string()),
         ]));
         Ok(found)
     }
+}
 
-    fn judge_end(&self, ended: &Ended) -> Result<()> {
-        let program = child::program_name(&self.argv);
-        let why = match ended.how {
-            End::Status(status) if status.success() => return Ok(()),
-            End::Status(status) => format!("{program} {}; nothing was stored", child::describe_failure(status)),
-            End::OutputHeld => format!(
-                "{program} exited, but a background process still holds its output open, so it is unknown whether the dump \
-                 is whole; it was killed and nothing was stored; let the command wait for all that it starts"
-            ),
-        };
-        Err(with_last_words(Error::DumpFailed(why), &ended.said))
-    }
+fn judge_end(program: &str, ended: &Ended) -> Result<()> {
+    let why = match ended.how {
+        End::Status(status) if status.success() => return Ok(()),
+        End::Status(status) => format!("{program} {}; nothing was stored", child::describe_failure(status)),
+        End::OutputHeld => format!(
+            "{program} exited, but a background process still holds its output open, so it is unknown whether the dump \
+             is whole; it was killed and nothing was stored; let the command wait for all that it starts"
+        ),
+    };
+    Err(child::failed(&why, &ended.said))
 }
 
 /// Adds what the command said last to the error that it caused.

@@ -3,6 +3,8 @@
 //! | engine | backs up | knows that the dump is whole by |
 //! |---|---|---|
 //! | [`CommandEngine`] | what a command prints | its exit status, the end of its output, its content |
+//! | [`postgres::PostgresEngine`] | PostgreSQL's databases, in one moment | the exit status of its tools, the archive's end |
+//! | [`Several`] | several of these, in one snapshot | each one's own verdict |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
 //!
 //! An engine writes streams into a [`Sink`] and returns a [`Verdict`], and only then the dump becomes a snapshot: nothing is
@@ -70,14 +72,17 @@
 //! [`Verdict`]: dedump_core::Verdict
 
 pub mod gates;
+pub mod postgres;
 
 mod child;
 mod command;
 mod content;
 mod intake;
 mod redact;
+mod several;
 mod stdin;
 
 pub use command::{CommandEngine, CommandOptions, OUTPUT_GRACE};
 pub use redact::redact;
+pub use several::{Several, Source};
 pub use stdin::{Stdin, StdinEngine, StdinOptions};

@@ -1,0 +1,350 @@
+//! The engine for PostgreSQL: `pg_dump` in one exported snapshot, with all that stands beside a database.
+
+use super::client::{Client, ClientOptions, parse_version};
+use super::created::{self, WithoutMoment};
+use super::inventory::{self, Table};
+use super::session::{Session, explain};
+use super::token;
+use super::url::{PostgresUrl, encode};
+use crate::child::{Invocation, Listener};
+use crate::command::{OUTPUT_GRACE, Run};
+use crate::gates::{Expected, Watch};
+use dedump_core::{Engine, Error, Result, Sink, Verdict, async_trait};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+/// The name of a database that stands for all databases of a server.
+pub const ALL_DATABASES: &str = "*";
+/// Streams that are dumped side by side, at most.
+pub const JOBS_MAX: usize = 12;
+/// With several jobs, a table of so many bytes is a stream of its own.
+pub const LARGE_TABLE_BYTES: u64 = 8 << 20;
+/// The output of `pg_dumpall --globals-only`, at most: it is held in memory.
+const GLOBALS_BYTES_MAX: usize = 256 << 20;
+
+/// Which part of a database is dumped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DumpPart {
+    /// Everything.
+    #[default]
+    All,
+    /// What there is, without rows.
+    Schema,
+    /// Rows, sequences' values and large objects alone.
+    Data,
+}
+
+/// How a PostgreSQL database is dumped.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// How the client tools are run.
+    pub client: ClientOptions,
+    /// Which part is dumped.
+    pub part: DumpPart,
+    /// Streams that are dumped side by side; more than one gives every large table a stream of its own.
+    pub jobs: usize,
+    /// Only these tables, as `pg_dump --table` takes them; empty stands for all.
+    pub tables: Vec<String>,
+    /// Tables whose rows are left out, as `pg_dump --exclude-table-data` takes them.
+    pub exclude_table_data: Vec<String>,
+    /// Whether roles and tablespaces are dumped, too.
+    pub globals: bool,
+    /// Whether the rows of each table are counted, in the same moment that the dump shows.
+    pub count_rows: bool,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        PostgresOptions {
+            client: ClientOptions::default(),
+            part: DumpPart::All,
+            jobs: 1,
+            tables: Vec::new(),
+            exclude_table_data: Vec::new(),
+            globals: true,
+            count_rows: true,
+        }
+    }
+}
+
+/// Backs up a PostgreSQL database, or all databases of a server.
+///
+/// Everything of one database is of one moment: a session exports its snapshot, in which every `pg_dump` runs and rows are
+/// counted. The streams are
+///
+/// | stream | what it is |
+/// |---|---|
+/// | `globals.sql` | roles, their memberships and settings, tablespaces: `pg_dumpall --globals-only` |
+/// | `database.dump` | the database: `pg_dump -Fc -Z0` |
+/// | `tables/SCHEMA.TABLE.dump` | with several jobs, the rows of a large table; `database.dump` then has all but these |
+/// | `inventory.json` | the database's own properties, how many objects of each kind, rows and bytes of each table |
+///
+/// below `databases/NAME/` each where all databases are dumped. What differs between two dumps of one database is taken out
+/// of what is stored, and put back by a restore: the moment in an archive's header, the token of `\restrict`.
+pub struct PostgresEngine {
+    url: PostgresUrl,
+    options: PostgresOptions,
+    listener: Option<Box<Listener>>,
+}
+
+/// What `pg_dump` is asked for, and the stream that it becomes.
+struct Unit {
+    stream: String,
+    arguments: Vec<OsString>,
+}
+
+impl PostgresEngine {
+    /// Creates an engine for the database that a URL names; [`ALL_DATABASES`] stands for all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the URL or the options can't be.
+    pub fn new(url: &str, options: PostgresOptions) -> Result<Self> {
+        let refuse = |why: &str| Err(Error::Invalid(why.to_owned()));
+        if !(1..=JOBS_MAX).contains(&options.jobs) {
+            return Err(Error::Invalid(format!("{} jobs can't be: from 1 to {JOBS_MAX}", options.jobs)));
+        }
+        if options.jobs > 1 && !options.tables.is_empty() {
+            return refuse("several jobs are for whole databases; leave --jobs out where tables are chosen");
+        }
+        if options.jobs > 1 && options.part == DumpPart::Schema {
+            return refuse("a schema is dumped by one job; leave --jobs out");
+        }
+        let url = PostgresUrl::parse(url)?;
+        if url.database() == Some(ALL_DATABASES) && !options.tables.is_empty() {
+            return refuse("tables are chosen in one database; name it in the URL");
+        }
+        Ok(PostgresEngine { url, options, listener: None })
+    }
+
+    /// Hands what the tools write to standard error to `listener`, piece by piece, as it comes.
+    #[must_use]
+    pub fn on_stderr(self, listener: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
+        PostgresEngine { listener: Some(Box::new(listener)), ..self }
+    }
+
+    /// Returns what a source of this URL is called if nobody says: the database's name, or the host's for all databases.
+    pub fn usual_name(&self) -> String {
+        let name = match self.url.database() {
+            Some(ALL_DATABASES) | None => self.url.host(),
+            Some(name) => name.to_owned(),
+        };
+        encode(&name)
+    }
+
+    async fn dump_all(&self, sink: &Sink, verdict: &mut Verdict) -> Result<()> {
+        let is_all = self.url.database() == Some(ALL_DATABASES);
+        let first = if is_all { self.url.with_database("postgres") } else { self.url.clone() };
+        let mut client = Client::new(first, self.options.client.clone());
+        let mut session = Session::open(&client).await?;
+        let server = inventory::moment(&mut session).await?;
+        let server_num: u32 =
+            server["server_version_num"].as_u64().and_then(|num| num.try_into().ok()).unwrap_or_default();
+        client.choose(server_num / 10_000).await?;
+        let client_version = client.version_text("pg_dump").await?;
+        warn_of_old_client(&client_version, verdict);
+        if self.options.globals && self.options.part != DumpPart::Data {
+            self.dump_globals(&client, &mut session, sink, verdict).await?;
+        }
+        let facts = [("client_version", client_version), ("server_version", text(&server["server_version"]))];
+        verdict.facts.extend(facts.map(|(key, value)| (key.to_owned(), value)));
+        if !is_all {
+            return self.dump_database(&client, session, sink, "", verdict).await;
+        }
+        let query =
+            "SELECT to_json(datname) FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";
+        let lines = session.ask(query).await?;
+        session.close().await?;
+        for line in lines {
+            let name: String = inventory::parse(&line)?;
+            let client = client.of_database(&name);
+            let session = Session::open(&client).await?;
+            let folder = encode(&name);
+            let part = sink.part(&format!("databases/{folder}"))?;
+            let failed = |error| match error {
+                Error::DumpFailed(why) => Error::DumpFailed(format!("database {name}: {why}")),
+                error => error,
+            };
+            self.dump_database(&client, session, &part, &format!("{folder}."), verdict).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Dumps one database in one moment. Its facts begin with `prefix`.
+    async fn dump_database(
+        &self,
+        client: &Client,
+        mut session: Session,
+        sink: &Sink,
+        prefix: &str,
+        verdict: &mut Verdict,
+    ) -> Result<()> {
+        session.ask("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+        // Rows that a policy hides are an error then, as pg_dump has it.
+        session.ask("SET row_security = off").await?;
+        let snapshot = session.ask_one("SELECT pg_export_snapshot()").await?;
+        let moment = inventory::moment(&mut session).await?;
+        let properties = inventory::properties(&mut session).await?;
+        let tables = inventory::tables(&mut session).await?;
+        let kinds = inventory::kinds(&mut session).await?;
+        self.warn_of_what_is_left_out(&kinds, verdict);
+
+        let units = self.units(&snapshot, &tables);
+        let streams_n = units.len();
+        let dumps =
+            stream::iter(units).map(|unit| self.dump_unit(client, sink, unit)).buffer_unordered(self.options.jobs);
+        let count = async {
+            match self.options.count_rows && self.options.part != DumpPart::Schema {
+                true => inventory::rows(&mut session, &tables).await,
+                false => Ok(BTreeMap::new()),
+            }
+        };
+        let (warnings, rows) = futures::future::try_join(dumps.try_collect::<Vec<_>>(), count).await?;
+        verdict.warnings.extend(warnings.into_iter().flatten());
+        session.ask("COMMIT").await?;
+        session.close().await?;
+
+        let facts = [
+            ("database", text(&properties["name"])),
+            ("host", client.url.host()),
+            ("time", text(&moment["time"])),
+            ("lsn", text(&moment["lsn"])),
+            ("database_bytes", moment["database_bytes"].to_string()),
+            ("tables", tables.len().to_string()),
+            ("rows", rows.values().sum::<u64>().to_string()),
+            ("streams", streams_n.to_string()),
+            ("part", format!("{:?}", self.options.part).to_lowercase()),
+        ];
+        verdict.facts.extend(facts.map(|(key, value)| (format!("{prefix}{key}"), value)));
+        put(sink, "inventory.json", &inventory_text(&properties, &kinds, &tables, &rows), BTreeMap::new()).await
+    }
+
+    fn warn_of_what_is_left_out(&self, kinds: &BTreeMap<String, u64>, verdict: &mut Verdict) {
+        let large_objects_n = kinds.get("large_objects").copied().unwrap_or_default();
+        if !self.options.tables.is_empty() && large_objects_n > 0 {
+            verdict.warnings.push(format!(
+                "{large_objects_n} large objects are not in the dump, since tables were chosen; dump the whole database for them"
+            ));
+        }
+    }
+
+    /// Returns what is to be dumped; the largest first, so that none is left alone at the end.
+    fn units(&self, snapshot: &str, tables: &[Table]) -> Vec<Unit> {
+        let options = &self.options;
+        let common = ["-Fc", "-Z0", "--no-password"].map(OsString::from).into_iter();
+        let common: Vec<OsString> = common.chain([format!("--snapshot={snapshot}").into()]).collect();
+        let mut rest = common.clone();
+        rest.extend(match options.part {
+            DumpPart::All => None,
+            DumpPart::Schema => Some("--schema-only".into()),
+            DumpPart::Data => Some("--data-only".into()),
+        });
+        rest.extend(options.tables.iter().map(|table| format!("--table={table}").into()));
+        rest.extend(options.exclude_table_data.iter().map(|table| format!("--exclude-table-data={table}").into()));
+        let mut units = Vec::new();
+        // What leaves rows out by a pattern is left to pg_dump, which knows how patterns match.
+        if options.jobs > 1 && options.exclude_table_data.is_empty() {
+            let is_large = |table: &&Table| table.bytes >= LARGE_TABLE_BYTES && !table.is_of_extension;
+            for table in tables.iter().filter(is_large) {
+                rest.push(format!("--exclude-table-data={}", table.name).into());
+                let own = ["--data-only".into(), format!("--table={}", table.name).into()];
+                let stream = format!("tables/{}.dump", encode(&table.name));
+                units.push(Unit { stream, arguments: common.iter().cloned().chain(own).collect() });
+            }
+        }
+        units.insert(units.len().min(1), Unit { stream: "database.dump".to_owned(), arguments: rest });
+        units
+    }
+
+    /// Dumps one stream; returns warnings.
+    async fn dump_unit(&self, client: &Client, sink: &Sink, unit: Unit) -> Result<Vec<String>> {
+        let invocation = client.invocation("pg_dump", "-d", &unit.arguments)?;
+        let mut intake = WithoutMoment::new(sink.stream(&unit.stream).await?);
+        let run = Run { stream: &unit.stream, expected: Expected::PgArchive, allow_empty: false, grace: OUTPUT_GRACE };
+        let mut found = run.take(&invocation, &mut intake, self.listener.as_deref()).await.map_err(explain)?;
+        let (stream, moment) = intake.finish().await?;
+        found.stream_facts.extend(moment.map(|moment| (created::FACT.to_owned(), moment)));
+        found.stream_facts.extend(found.verdict.facts.remove("command").map(|command| ("command".to_owned(), command)));
+        stream.finish(found.stream_facts).await?;
+        Ok(found.verdict.warnings)
+    }
+
+    async fn dump_globals(
+        &self,
+        client: &Client,
+        session: &mut Session,
+        sink: &Sink,
+        verdict: &mut Verdict,
+    ) -> Result<()> {
+        let mut arguments: Vec<OsString> = ["--globals-only", "--no-password"].map(OsString::from).to_vec();
+        if session.ask_one("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')").await? != "t" {
+            arguments.push("--no-role-passwords".into());
+            let why = "the passwords of roles are not in the dump, since this user may not read them; restored roles have none";
+            verdict.warnings.push(why.to_owned());
+        }
+        let invocation: Invocation = client.invocation("pg_dumpall", "-d", &arguments)?;
+        let bytes = invocation.capture(GLOBALS_BYTES_MAX).await.map_err(explain)?;
+        let mut watch = Watch::default();
+        watch.feed(&bytes);
+        watch.judge(Expected::PgDumpAll).map_err(|why| Error::DumpFailed(format!("globals.sql: {why}")))?;
+        let dump = String::from_utf8(bytes).map_err(|_| {
+            Error::DumpFailed("pg_dumpall prints what is no UTF-8, in spite of PGCLIENTENCODING".to_owned())
+        })?;
+        let facts = BTreeMap::from([("format".to_owned(), "pg_dumpall text".to_owned())]);
+        put(sink, "globals.sql", token::exchange(&dump, token::PLACEHOLDER).as_bytes(), facts).await
+    }
+}
+
+#[async_trait]
+impl Engine for PostgresEngine {
+    fn kind(&self) -> &str {
+        "postgres"
+    }
+
+    async fn dump(&self, sink: &Sink) -> Result<Verdict> {
+        let mut verdict = Verdict::default();
+        self.dump_all(sink, &mut verdict).await?;
+        Ok(verdict)
+    }
+}
+
+async fn put(sink: &Sink, name: &str, bytes: &[u8], facts: BTreeMap<String, String>) -> Result<()> {
+    let mut stream = sink.stream(name).await?;
+    stream.write(bytes).await?;
+    stream.finish(facts).await
+}
+
+/// Without the moment, so that it stays as it is while the database does; a line for each table.
+fn inventory_text(
+    properties: &Value,
+    kinds: &BTreeMap<String, u64>,
+    tables: &[Table],
+    rows: &BTreeMap<String, u64>,
+) -> Vec<u8> {
+    let mut sorted: Vec<&Table> = tables.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let line =
+        |table: &&Table| json!({ "name": table.name, "rows": rows.get(&table.name), "bytes": table.bytes }).to_string();
+    let tables = sorted.iter().map(line).collect::<Vec<_>>().join(",\n");
+    format!("{{\"database\":{properties},\n\"objects\":{},\n\"tables\":[\n{tables}\n]}}\n", json!(kinds)).into_bytes()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The first minor versions of each major one whose pg_dump and psql are not open to a hostile server or dump (CVE-2026-6477,
+/// CVE-2026-18408).
+const MINORS_SAFE: &[(u32, u32)] = &[(14, 24), (15, 19), (16, 15), (17, 11), (18, 6)];
+
+fn warn_of_old_client(version: &str, verdict: &mut Verdict) {
+    let Some((major, minor)) = parse_version(version) else { return };
+    let safe = MINORS_SAFE.iter().find(|(of, _)| *of == major).map(|(_, minor)| *minor);
+    if safe.is_some_and(|safe| minor < safe) {
+        verdict.warnings.push(format!(
+            "the client tools are {major}.{minor}, which a hostile server can misuse (CVE-2026-6477); bring them up to {major}.{}",
+            safe.unwrap_or_default()
+        ));
+    }
+}

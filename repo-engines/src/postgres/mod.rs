@@ -1,0 +1,13 @@
+//! PostgreSQL, by its own client tools.
+
+mod client;
+mod created;
+mod dump;
+mod inventory;
+mod session;
+mod token;
+mod url;
+
+pub use client::ClientOptions;
+pub use dump::{ALL_DATABASES, DumpPart, JOBS_MAX, LARGE_TABLE_BYTES, PostgresEngine, PostgresOptions};
+pub use url::PostgresUrl;
