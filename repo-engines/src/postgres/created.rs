@@ -35,7 +35,10 @@ impl<I: Intake> WithoutMoment<I> {
     /// # Errors
     /// What the intake returned.
     pub(super) async fn finish(mut self) -> Result<(I, Option<String>)> {
-        self.hand_on().await?;
+        // Of what was shorter than a header.
+        if !self.head.is_empty() {
+            self.hand_on().await?;
+        }
         Ok((self.inner, self.moment))
     }
 
