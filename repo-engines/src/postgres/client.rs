@@ -65,6 +65,20 @@ impl Client {
     /// # Errors
     /// [`Error::Invalid`]: the password can't be handed on.
     pub(crate) fn invocation(&self, tool: &str, flag: &str, arguments: &[OsString]) -> Result<Invocation> {
+        self.wrapped(&[], tool, flag, arguments)
+    }
+
+    /// As [`Client::invocation`]; the tool is run by a command that is given here, which has the tool's input before it.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(crate) fn wrapped(
+        &self,
+        wrapper: &[OsString],
+        tool: &str,
+        flag: &str,
+        arguments: &[OsString],
+    ) -> Result<Invocation> {
         let password = self.options.password.as_deref().or(self.url.password());
         if password.is_some_and(|password| password.contains(['\n', '\0'])) {
             return Err(Error::Invalid("the database's password has a line end in it; no tool takes that".to_owned()));
@@ -76,8 +90,8 @@ impl Client {
             Some(folder) => folder.join(tool).into_os_string(),
             None => tool.into(),
         };
-        let tail =
-            [program, flag.into(), self.url.without_password().into()].into_iter().chain(arguments.iter().cloned());
+        let tail = wrapper.iter().cloned().chain([program, flag.into(), self.url.without_password().into()]);
+        let tail = tail.chain(arguments.iter().cloned());
         let mut invocation = Invocation { env_removed: self.options.env_removed.clone(), ..Invocation::default() };
         if self.options.via.is_empty() {
             invocation.argv = tail.collect();
@@ -110,27 +124,39 @@ impl Client {
             Ok(major) if major >= server_major => return Ok(major),
             found => found,
         };
+        let what = format!("and the server of {server_major}, which it refuses");
+        self.look_for("pg_dump", found, server_major, &what)
+    }
+
+    /// Chooses a `pg_restore` that reads what a `pg_dump` of this version wrote.
+    ///
+    /// # Errors
+    /// [`Error::DumpFailed`]: there is none; names the package.
+    pub(crate) async fn choose_for_restore(&mut self, dump_major: u32) -> Result<u32> {
+        let found = match self.version("pg_restore").await {
+            Ok(major) if major >= dump_major => return Ok(major),
+            found => found,
+        };
+        let what = format!("and the dump was made by version {dump_major}, which it can't read");
+        self.look_for("pg_restore", found, dump_major, &what)
+    }
+
+    fn look_for(&mut self, tool: &str, found: Result<u32>, major_min: u32, what: &str) -> Result<u32> {
         let package =
-            format!("install the Debian package postgresql-client-{server_major}, or name the folder with --pg-bin");
-        if self.is_elsewhere() || self.options.programs.is_some() {
-            let major = found?;
-            let why =
-                format!("pg_dump is of version {major} and the server of {server_major}, which it refuses; {package}");
-            return Err(Error::DumpFailed(why));
-        }
-        for major in VERSIONS.filter(|major| *major >= server_major) {
+            format!("install the Debian package postgresql-client-{major_min}, or name the folder with --pg-bin");
+        let too_old = |major| Error::DumpFailed(format!("{tool} is of version {major} {what}; {package}"));
+        let searches = !self.is_elsewhere() && self.options.programs.is_none();
+        for major in VERSIONS.filter(|major| searches && *major >= major_min) {
             let folder = PathBuf::from(format!("{DEBIAN_FOLDER}/{major}/bin"));
-            if folder.join("pg_dump").exists() {
+            if folder.join(tool).exists() {
                 self.folder = Some(folder);
                 return Ok(major);
             }
         }
-        Err(Error::DumpFailed(match found {
-            Ok(major) => {
-                format!("pg_dump is of version {major} and the server of {server_major}, which it refuses; {package}")
-            }
-            Err(error) => format!("{error}; {package}"),
-        }))
+        Err(match found {
+            Ok(major) => too_old(major),
+            Err(error) => Error::DumpFailed(format!("{error}; {package}")),
+        })
     }
 
     /// Returns the major version of a tool.

@@ -118,6 +118,11 @@ impl PostgresEngine {
         Ok(PostgresEngine { url, options, listener: None })
     }
 
+    /// Creates an engine for a database of a server that is known; the options are right.
+    pub(super) fn of(url: PostgresUrl, options: PostgresOptions) -> Self {
+        PostgresEngine { url, options, listener: None }
+    }
+
     /// Hands what the tools write to standard error to `listener`, piece by piece, as it comes.
     #[must_use]
     pub fn on_stderr(self, listener: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
@@ -336,7 +341,7 @@ fn text(value: &Value) -> String {
 
 /// The first minor versions of each major one whose pg_dump and psql are not open to a hostile server or dump (CVE-2026-6477,
 /// CVE-2026-18408).
-const MINORS_SAFE: &[(u32, u32)] = &[(14, 24), (15, 19), (16, 15), (17, 11), (18, 6)];
+pub(super) const MINORS_SAFE: &[(u32, u32)] = &[(14, 24), (15, 19), (16, 15), (17, 11), (18, 6)];
 
 fn warn_of_old_client(version: &str, verdict: &mut Verdict) {
     let Some((major, minor)) = parse_version(version) else { return };

@@ -4,10 +4,12 @@ mod client;
 mod created;
 mod dump;
 mod inventory;
+mod restore;
 mod session;
 mod token;
 mod url;
 
 pub use client::ClientOptions;
 pub use dump::{ALL_DATABASES, DumpPart, JOBS_MAX, LARGE_TABLE_BYTES, PostgresEngine, PostgresOptions};
+pub use restore::{Globals, Place, PostgresPlan, PostgresRestore, PostgresRestoreOptions, PostgresRestored};
 pub use url::PostgresUrl;

@@ -13,6 +13,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
 /// Ends every answer.
 const END: &str = "-- end of answer --";
+/// Begins what the server said of a statement that failed.
+const FAILED: &str = "-- failed --";
 /// An answer has so many lines at most; more would be held in memory.
 const LINES_MAX: usize = 1_000_000;
 
@@ -24,6 +26,7 @@ pub(crate) struct Session {
     stdin: Option<ChildStdin>,
     answers: Lines<BufReader<ChildStdout>>,
     stderr: ChildStderr,
+    explain: fn(Error) -> Error,
 }
 
 impl Session {
@@ -32,6 +35,14 @@ impl Session {
     /// # Errors
     /// [`Error::DumpFailed`]: the server can't be reached, or what is reached is a pooler that hands sessions around.
     pub(crate) async fn open(client: &Client) -> Result<Session> {
+        Session::open_explained(client, explain).await
+    }
+
+    /// As [`Session::open`]; what is to be done about an error, `explain` adds.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(crate) async fn open_explained(client: &Client, explain: fn(Error) -> Error) -> Result<Session> {
         let arguments =
             ["-X", "-q", "-A", "-t", "--no-password", "-v", "ON_ERROR_STOP=1", "-f", "-"].map(OsString::from);
         let invocation = client.invocation("psql", "-d", &arguments)?;
@@ -44,6 +55,7 @@ impl Session {
             answers: BufReader::new(child.stdout.take().expect("stdout is piped")).lines(),
             stderr: child.stderr.take().expect("stderr is piped"),
             child,
+            explain,
         };
         session.tell(&String::from_utf8_lossy(&invocation.input)).await?;
         session.ask("SET client_min_messages = error").await?;
@@ -64,6 +76,40 @@ impl Session {
     /// [`Error::DumpFailed`]: it failed, and the session has ended; or the session had ended.
     pub(crate) async fn ask(&mut self, statement: &str) -> Result<Vec<String>> {
         self.tell(&format!("{statement}\n;\n\\echo {END}\n")).await?;
+        self.answer().await
+    }
+
+    /// Tries statements that may fail; the session goes on either way. Returns what the server said of the first that failed;
+    /// those behind it are sent all the same, and even if this process is killed meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::DumpFailed`]: the session has ended.
+    pub(crate) async fn attempt(&mut self, statements: &[String]) -> Result<Option<String>> {
+        let said = format!("\\if :ERROR\n\\echo {FAILED} :LAST_ERROR_MESSAGE\n\\endif");
+        let each = |statement: &String| format!("{statement}\n;\n{said}\n");
+        let script: String = statements.iter().map(each).collect();
+        self.tell(&format!("\\set ON_ERROR_STOP off\n{script}\\set ON_ERROR_STOP on\n\\echo {END}\n")).await?;
+        let lines = self.answer().await?;
+        let mut failed = lines.iter().skip_while(|line| !line.starts_with(FAILED));
+        let Some(first) = failed.next() else { return Ok(None) };
+        let more = failed.take_while(|line| !line.starts_with(FAILED)).map(|line| format!(" / {line}"));
+        Ok(Some(format!("{}{}", first[FAILED.len()..].trim(), more.collect::<String>())))
+    }
+
+    /// Writes to psql's input as it is: rows of a `COPY`, a script. The answer comes with the next [`Session::ask`].
+    ///
+    /// # Errors
+    /// [`Error::DumpFailed`]: the session has ended.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(stdin) = &mut self.stdin else { return Err(self.failure().await) };
+        match stdin.write_all(bytes).await {
+            Ok(()) => Ok(()),
+            // It has ended: why, it said on its way.
+            Err(_) => Err(self.failure().await),
+        }
+    }
+
+    async fn answer(&mut self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         loop {
             match self.answers.next_line().await {
@@ -106,19 +152,14 @@ impl Session {
     }
 
     async fn tell(&mut self, text: &str) -> Result<()> {
-        let Some(stdin) = &mut self.stdin else { return Err(self.failure().await) };
-        match stdin.write_all(text.as_bytes()).await {
-            Ok(()) => Ok(()),
-            // It has ended: why, it said on its way.
-            Err(_) => Err(self.failure().await),
-        }
+        self.write(text.as_bytes()).await
     }
 
     async fn failure(&mut self) -> Error {
         let mut said = Vec::new();
         child::listen(&mut self.stderr, &mut said, None).await;
         let how = self.child.wait().await.map_or_else(|error| error.to_string(), child::describe_failure);
-        explain(child::failed(&format!("psql {how}"), &said))
+        (self.explain)(child::failed(&format!("psql {how}"), &said))
     }
 }
 
@@ -137,8 +178,13 @@ pub(crate) fn explain(error: Error) -> Error {
         ),
         ("would be affected by row-level security", "dump as a user with BYPASSRLS, or rows would be missing"),
     ];
+    hinted(error, KNOWN)
+}
+
+/// Adds what to do to an error that has known words.
+pub(crate) fn hinted(error: Error, known: &[(&str, &str)]) -> Error {
     let Error::DumpFailed(why) = error else { return error };
-    let hint = KNOWN.iter().find(|(said, _)| why.contains(said));
+    let hint = known.iter().find(|(said, _)| why.contains(said));
     Error::DumpFailed(match hint {
         Some((_, hint)) => format!("{why}; {hint}"),
         None => why,

@@ -101,7 +101,7 @@ fn invalid(why: &str) -> Error {
     Error::Invalid(format!("that PostgreSQL URL can't be: {why}; write it like postgres://USER@HOST:5432/DATABASE"))
 }
 
-fn decode(text: &str) -> Result<String> {
+pub(super) fn decode(text: &str) -> Result<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

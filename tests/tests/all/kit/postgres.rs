@@ -104,6 +104,17 @@ impl Postgres {
         self.run("createdb", &["-T", "template0", name]);
     }
 
+    /// Returns the URL of a database.
+    pub fn url(&self, database: &str) -> String {
+        self.url_of(USER, database)
+    }
+
+    /// Returns the URL of a database for another user than the server's own.
+    pub fn url_of(&self, user: &str, database: &str) -> String {
+        let socket = self.folder.path().to_str().expect("a plain path").replace('/', "%2F");
+        format!("postgres://{user}@{socket}:{PORT}/{database}")
+    }
+
     /// Returns a folder that goes with the server.
     pub fn folder(&self) -> &Path {
         self.folder.path()
