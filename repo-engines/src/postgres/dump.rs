@@ -127,6 +127,7 @@ impl PostgresEngine {
     /// Returns what a source of this URL is called if nobody says: the database's name, or the host's for all databases.
     pub fn usual_name(&self) -> String {
         let name = match self.url.database() {
+            Some(ALL_DATABASES) | None if self.url.host().starts_with('/') => "local".to_owned(),
             Some(ALL_DATABASES) | None => self.url.host(),
             Some(name) => name.to_owned(),
         };
@@ -291,7 +292,8 @@ impl PostgresEngine {
         let dump = String::from_utf8(bytes).map_err(|_| {
             Error::DumpFailed("pg_dumpall prints what is no UTF-8, in spite of PGCLIENTENCODING".to_owned())
         })?;
-        let facts = BTreeMap::from([("format".to_owned(), "pg_dumpall text".to_owned())]);
+        let facts = [("format", "pg_dumpall text"), (token::FACT, "taken out")];
+        let facts = facts.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         put(sink, "globals.sql", token::exchange(&dump, token::PLACEHOLDER).as_bytes(), facts).await
     }
 }
