@@ -27,8 +27,8 @@ pub struct SourceArgs {
     skip: Vec<String>,
     /// Run the database's tools elsewhere, by a command such as "kubectl exec -i POD --" or "docker exec -i CONTAINER"
     ///
-    /// It is split into words as a shell would. It must not allocate a terminal (no -t): that changes bytes. The password goes
-    /// in through standard input.
+    /// It is split into words as a shell would, and must hand words on as they are (ssh does not). It must not allocate a terminal
+    /// (no -t): that changes bytes. The password goes in through standard input.
     #[arg(long, value_name = "COMMAND", help_heading = DATABASES)]
     via: Option<String>,
     /// Read the database's password from this file's only line
