@@ -23,7 +23,7 @@ mod unfit;
 #[path = "../../tests/tests/all/kit"]
 mod kit {
     pub mod front;
-    #[allow(dead_code)] // the integration tests use the rest
+    #[allow(dead_code, clippy::print_stderr)] // the integration tests use the rest, and see what the server said
     pub mod postgres;
     pub mod proxy;
     pub mod servers;

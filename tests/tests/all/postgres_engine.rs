@@ -1,6 +1,6 @@
 //! The PostgreSQL engine against a real server: what it stores is the whole database of one moment, and what goes wrong is said.
 
-use crate::kit::postgres::{Lock, Postgres, output};
+use crate::kit::postgres::{Lock, Pooler, Postgres, output};
 use crate::kit::{create, in_time, run};
 use crate::postgres::{content, fill};
 use dedump_core::{
@@ -373,6 +373,23 @@ fn what_goes_wrong_is_said_in_a_line_and_nothing_is_stored() {
         let why = failure(&repository, &here, terminal).await;
         assert!(why.contains("incomplete") || why.contains("follow"), "{why}");
         assert_eq!(crate::kit::snapshots(&repository).await.expect("lists"), []);
+    });
+}
+
+#[test]
+fn a_pooler_in_between_is_refused() {
+    let postgres = Postgres::start();
+    postgres.create_database("app");
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        for (ignored, expected) in [
+            ("extra_float_digits", "this is PgBouncer or a pooler like it"),
+            ("options,extra_float_digits", "a connection pooler that keeps our settings from the server"),
+        ] {
+            let (_pooler, port) = Pooler::start(&postgres, ignored);
+            let why = failure(&repository, &format!("{}&port={port}", url(&postgres, "app")), options()).await;
+            assert!(why.contains(expected) && why.contains("connect to the server itself"), "{why}");
+        }
     });
 }
 
