@@ -147,9 +147,10 @@ impl Pooler {
         let _ = std::fs::remove_file(&socket);
         let mut command = as_user(Path::new("/usr/sbin/pgbouncer"));
         let pooler = command.arg("-q").arg(path).stderr(Stdio::null()).spawn().expect("setpriv of util-linux starts");
+        let pooler = Pooler(pooler);
         for _ in 0..500 {
             if UnixStream::connect(&socket).is_ok() {
-                return (Pooler(pooler), PORT_OF_POOLER);
+                return (pooler, PORT_OF_POOLER);
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
