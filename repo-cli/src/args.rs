@@ -8,6 +8,7 @@ use crate::secret::SecretFlags;
 use crate::{exit, time};
 use clap::{Args, Parser, Subcommand};
 use dedump_core::{Filter, MaxUnused, StoreOptions};
+use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,8 +32,8 @@ Examples:
   dedump demo                                         see it work: no server, no configuration
   export DEDUMP_REPO=/backup/repo
   dedump init                                         make a repository; asks for a password
-  dedump backup --name app.dump -- pg_dump -Fc -Z0 app
-  pg_dump -Fc -Z0 app | dedump backup --name app.dump -
+  dedump backup postgres://me@db1/app                 a whole database, with its roles
+  dedump backup --name app.sql -- mariadb-dump --single-transaction app
   dedump snapshots
   dedump restore latest --stream app.dump --to - | pg_restore -d app_new
 
@@ -186,6 +187,17 @@ pub enum Command {
 
 /// After so long without a sign a session looks dead, unless the user says otherwise.
 pub const DEAD_AFTER: &str = "3h";
+
+/// Splits a command into words as a shell would.
+///
+/// # Errors
+/// A line that says why it can't be.
+pub fn words(text: &str) -> Result<Vec<OsString>, String> {
+    let words = shlex::split(text).filter(|words| !words.is_empty());
+    words
+        .map(|words| words.into_iter().map(OsString::from).collect())
+        .ok_or_else(|| "it has no words, or a quote that does not end".to_owned())
+}
 
 /// Reads a length of time: `90s`, `30m`, `3h`, `1h 30m`, `2d`, `1w`.
 ///

@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod runtime;
 mod secret;
+mod sources;
 mod time;
 
 use clap::Parser;

@@ -198,6 +198,23 @@ fn from_key_file(path: &Path) -> Result<Credential, Failure> {
 
 /// Runs a command and takes the first line that it prints. Words are split as a shell would, and no shell is run.
 fn from_command(command: &str) -> Result<Credential, Failure> {
+    printed_by(command).map(Credential::passphrase)
+}
+
+/// Gets a database's password from a file or a command; `None` for neither.
+///
+/// # Errors
+/// It cannot be had.
+pub fn of_database(file: Option<&Path>, command: Option<&str>) -> Result<Option<String>, Failure> {
+    let password = match (file, command) {
+        (Some(path), _) => first_line(read(path, "password file")?, path)?,
+        (None, Some(command)) => printed_by(command)?,
+        (None, None) => return Ok(None),
+    };
+    String::from_utf8(password).map(Some).map_err(|_| Failure::failed("the database's password is not UTF-8"))
+}
+
+fn printed_by(command: &str) -> Result<Vec<u8>, Failure> {
     let argv = shlex::split(command).filter(|argv| !argv.is_empty());
     let argv = argv.ok_or_else(|| Failure::usage("the password command has no words, or a quote that does not end"))?;
     let program = &argv[0];
@@ -216,7 +233,7 @@ fn from_command(command: &str) -> Result<Credential, Failure> {
     if password.is_empty() {
         return Err(Failure::failed(format!("the password command {program} printed no password")));
     }
-    Ok(Credential::passphrase(password))
+    Ok(password)
 }
 
 /// Reads a small file that others had better not read.

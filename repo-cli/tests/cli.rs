@@ -14,6 +14,8 @@ mod hosts;
 mod network;
 #[path = "cli/prune.rs"]
 mod prune;
+#[path = "cli/sources.rs"]
+mod sources;
 #[path = "cli/unfit.rs"]
 mod unfit;
 
@@ -21,6 +23,8 @@ mod unfit;
 #[path = "../../tests/tests/all/kit"]
 mod kit {
     pub mod front;
+    #[allow(dead_code, clippy::print_stderr)] // the integration tests use the rest, and see what the server said
+    pub mod postgres;
     pub mod proxy;
     pub mod servers;
 }
@@ -304,7 +308,7 @@ fn usage_errors_are_one_line_and_exit_2() {
     let place = Place::new();
     place.back_up("app.dump", b"x");
     for (args, part) in [
-        (vec!["backup", "--name", "x"], "pg_dump -Fc -Z0 app | dedump backup"),
+        (vec!["backup", "--name", "x"], "dedump backup postgres://USER@HOST/DATABASE"),
         (vec!["backup", "--name", "x", "pg_dump", "app"], "put -- before"),
         (vec!["backup", "--name", "/abs", "--", "true"], "/abs"),
         (vec!["backup", "--name", "a/../b", "--", "true"], ".."),

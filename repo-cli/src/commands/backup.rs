@@ -4,25 +4,39 @@ use crate::args;
 use crate::context::{Context, host_name};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::{Meter, Work};
-use crate::{human, json, output, secret};
+use crate::sources::{Listener, SourceArgs};
+use crate::{human, json, output, secret, sources};
 use clap::{Args, ValueEnum};
 use dedump_core::{BackupOptions, BackupReport, DeltaMode, Engine, Filter, Quality, backup, check_stream_name, find};
-use dedump_engines::{CommandEngine, CommandOptions, StdinEngine, StdinOptions};
+use dedump_engines::{CommandEngine, CommandOptions, Several, StdinEngine, StdinOptions};
 use serde_json::json;
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Back up what a command prints, or standard input
+/// Back up databases, what commands print, or standard input
 ///
-/// dedump runs the command itself, without a shell, and stores its standard output. The snapshot is made only when the
-/// command has exited with status 0 and its output looks whole: a dump that failed never becomes a snapshot. With `-`,
-/// standard input is stored; nobody tells dedump then whether the command before the pipe failed, so prefer the first form.
+/// A source is a database's URL, or a command; several become one snapshot. With --, dedump runs one command itself, without a
+/// shell, and stores its standard output. The snapshot is made only when every dump has succeeded and looks whole: a dump that
+/// failed never becomes a snapshot. With `-`, standard input is stored; nobody tells dedump then whether the command before the
+/// pipe failed, so prefer the other forms.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "dedump backup [OPTIONS] --name NAME -- COMMAND [ARG]...\n       \
+    override_usage = "dedump backup [OPTIONS] [NAME=]SOURCE...\n       \
+                      dedump backup [OPTIONS] --name NAME -- COMMAND [ARG]...\n       \
                       COMMAND | dedump backup [OPTIONS] --name NAME -",
     after_help = "\
+Sources:
+  postgres://USER@HOST:PORT/DATABASE   a PostgreSQL database, in one moment, with its roles; * stands for all databases.
+                                       As libpq reads URLs: postgres:///app?host=/run/postgresql, ?sslmode=verify-full, ...
+  cmd:'COMMAND ARG...'                 what a command prints; without a shell
+  NAME=SOURCE                          the streams of a source lie in a folder of its name [default: the database's or program's]
+
 Examples:
+  dedump backup postgres://backup@db1/app
+  dedump backup 'postgres://backup@db1/*' --jobs 2
+  dedump backup postgres:///app conf=cmd:'kubectl get configmap -o yaml' --name nightly
+  dedump backup postgres://app@localhost/app --via 'kubectl exec -i db-0 --'
   dedump backup --name app.dump -- pg_dump -Fc -Z0 app
   dedump backup --name app.sql --tag env=prod -- mariadb-dump --single-transaction app
   pg_dump -Fc -Z0 app | dedump backup --name app.dump -
@@ -30,10 +44,10 @@ Examples:
 Let the dump tool compress nothing (-Z0): compressed dumps of two days have hardly a byte in common."
 )]
 pub struct BackupArgs {
-    /// Name of the stream: a file name, or a relative path
+    /// Name of the stream of a command or of standard input, a file name or a relative path; of sources, what is dumped
     #[arg(long, short, value_name = "NAME")]
-    name: String,
-    /// What is dumped; the snapshots of one source follow one another [default: the stream's name]
+    name: Option<String>,
+    /// What is dumped; the snapshots of one source follow one another [default: --name, or the name of the only source]
     #[arg(long, short, value_name = "SOURCE")]
     source: Option<String>,
     /// The host that is backed up [default: this host's name]
@@ -61,9 +75,11 @@ pub struct BackupArgs {
     /// Compress against this snapshot: an id or `latest` [default: the newest of the source, of this host first]
     #[arg(long, value_name = "SNAPSHOT")]
     parent: Option<String>,
-    /// `-` stands for standard input; the usage line says so
-    #[arg(value_name = "-", hide = true)]
+    /// What to back up, see below; - stands for standard input
+    #[arg(value_name = "SOURCE")]
     input: Vec<OsString>,
+    #[command(flatten)]
+    sources: SourceArgs,
     /// The command to run, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -78,10 +94,9 @@ enum Delta {
 
 /// Runs it.
 pub fn run(context: &Context, args: BackupArgs) -> Outcome {
-    check_stream_name(&args.name)?;
-    let mut options = options(&args);
     let meter = context.meter(Work::Backup);
-    let engine = engine(context, &args, &meter)?;
+    let (engine, name) = engine(context, &args, &meter)?;
+    let mut options = options(&args, name);
     let started = Instant::now();
     let report = context.with_repository("nothing was committed", async |repository| {
         if let Some(parent) = &args.parent {
@@ -96,8 +111,8 @@ pub fn run(context: &Context, args: BackupArgs) -> Outcome {
     Ok(if report.snapshot.record.quality == Quality::Good { Exit::Done } else { Exit::Doubtful })
 }
 
-fn options(args: &BackupArgs) -> BackupOptions {
-    let source = args.source.clone().unwrap_or_else(|| args.name.clone());
+fn options(args: &BackupArgs, name: String) -> BackupOptions {
+    let source = args.source.clone().unwrap_or(name);
     let mut options = BackupOptions::new(source, args.host.clone().unwrap_or_else(host_name));
     options.tags = args.tags.iter().cloned().collect();
     options.compression_level = args.compression;
@@ -112,13 +127,44 @@ fn options(args: &BackupArgs) -> BackupOptions {
     options
 }
 
-fn engine(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<Box<dyn Engine>, Failure> {
-    let (name, allow_empty) = (args.name.as_str(), args.allow_empty);
+/// Returns the engine of what is to be backed up, and the name of that if no other is given.
+fn engine(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<(Box<dyn Engine>, String), Failure> {
+    let is_alone = |word: &OsString| word == "-" || !sources::is_source(word);
+    if args.command.is_empty() && !args.input.is_empty() && !args.input.iter().any(is_alone) {
+        return several(context, args, meter);
+    }
+    if let Some(flag) = args.sources.first_given() {
+        return Err(Failure::usage(format!("{flag} is for sources such as postgres://USER@HOST/DATABASE; see --help")));
+    }
+    let engine = alone(context, args, meter)?;
+    Ok((engine, args.name.clone().unwrap_or_default()))
+}
+
+fn several(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<(Box<dyn Engine>, String), Failure> {
+    let listener: Option<Listener> = (!context.quiet()).then(|| Arc::new(meter.passing_on()) as Listener);
+    let sources = args.sources.sources(&args.input, args.allow_empty, listener.as_ref())?;
+    let name = match (&args.name, &sources[..]) {
+        (Some(name), _) => name.clone(),
+        (None, [source]) => format!("{}{}", source.name(), args.sources.suffix()),
+        (None, _) if args.source.is_some() => String::new(),
+        (None, _) => return Err(Failure::usage("what are these sources together? name them, as in --name nightly")),
+    };
+    Ok((Box::new(Several::new(sources)?.partial(args.sources.is_partial())), name))
+}
+
+fn alone(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<Box<dyn Engine>, Failure> {
+    let allow_empty = args.allow_empty;
+    let name = || {
+        let name =
+            args.name.as_deref().ok_or_else(|| Failure::usage("what shall the stream be called? say --name NAME"))?;
+        check_stream_name(name)?;
+        Ok::<_, Failure>(name)
+    };
     match (&args.input[..], &args.command[..]) {
-        ([dash], []) if dash == "-" => Ok(Box::new(StdinEngine::new(name, StdinOptions { allow_empty })?)),
+        ([dash], []) if dash == "-" => Ok(Box::new(StdinEngine::new(name()?, StdinOptions { allow_empty })?)),
         ([], []) => Err(Failure::usage(
-            "back up what? give a command behind --, as in `dedump backup --name app.dump -- pg_dump -Fc -Z0 app`, or - for \
-             standard input, as in `pg_dump -Fc -Z0 app | dedump backup --name app.dump -`",
+            "back up what? give a source, as in `dedump backup postgres://USER@HOST/DATABASE`, a command behind --, as in \
+             `dedump backup --name app.dump -- pg_dump -Fc -Z0 app`, or - for standard input",
         )),
         ([], argv) => {
             let options = CommandOptions {
@@ -126,16 +172,17 @@ fn engine(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<Box<dyn
                 env_removed: secret::PASSWORD_VARIABLES.map(Into::into).to_vec(),
                 ..CommandOptions::default()
             };
-            let engine = CommandEngine::new(name, argv.to_vec(), options)?;
+            let engine = CommandEngine::new(name()?, argv.to_vec(), options)?;
             // Quiet or not, the last of it is in the error if the command fails.
             let engine = if context.quiet() { engine } else { engine.on_stderr(meter.passing_on()) };
             Ok(Box::new(engine))
         }
-        ([dash, ..], _) if dash == "-" => {
-            Err(Failure::usage("give either - for standard input or a command behind --, not both"))
+        (words, _) if words.iter().any(|word| word == "-" || sources::is_source(word)) => {
+            Err(Failure::usage("give sources, or - for standard input, or a command behind --, and not two of them"))
         }
         ([word, ..], _) => Err(Failure::usage(format!(
-            "what is {word:?}? put -- before the command, as in `dedump backup --name app.dump -- pg_dump -Fc -Z0 app`"
+            "what is {word:?}? a source is postgres://USER@HOST/DATABASE or cmd:'COMMAND'; put -- before a command, as in \
+             `dedump backup --name app.dump -- pg_dump -Fc -Z0 app`"
         ))),
     }
 }

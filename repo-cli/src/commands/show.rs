@@ -62,8 +62,7 @@ fn to_text(snapshot: &Snapshot, holds: &BTreeMap<SnapshotId, Hold>) -> String {
         ),
         ("written by", record.program.clone()),
     ]);
-    let facts: Vec<(&str, String)> = record.facts.iter().map(|(name, fact)| (name.as_str(), fact.clone())).collect();
-    rows.extend(facts);
+    rows.extend(record.facts.iter().map(|(name, fact)| (name.as_str(), fact_for_people(name, fact))));
     let mut table = Table::new(&["STREAM", ">BYTES", ">CHUNKS", "BLAKE3"]);
     for stream in &record.streams {
         let (bytes, chunks) = (human::count(stream.bytes), human::count(stream.chunks_n));
@@ -74,6 +73,13 @@ fn to_text(snapshot: &Snapshot, holds: &BTreeMap<SnapshotId, Hold>) -> String {
         text.push_str("\nIt can be restored; the reasons above say what looks odd.\n");
     }
     text
+}
+
+/// When a source was begun and ended is told as a time.
+fn fact_for_people(name: &str, fact: &str) -> String {
+    let is_time = name.ends_with(".started_ms") || name.ends_with(".ended_ms");
+    let ms = fact.parse().ok().filter(|_| is_time);
+    ms.map_or_else(|| fact.to_owned(), time::for_people)
 }
 
 fn hold_in_words(hold: &Hold) -> String {

@@ -108,6 +108,9 @@ impl PostgresEngine {
         if options.jobs > 1 && !options.tables.is_empty() {
             return refuse("several jobs are for whole databases; leave --jobs out where tables are chosen");
         }
+        if options.jobs > 1 && !options.exclude_table_data.is_empty() {
+            return refuse("which rows are left out only pg_dump can tell; leave --jobs out where it is told so");
+        }
         if options.jobs > 1 && options.part == DumpPart::Schema {
             return refuse("a schema is dumped by one job; leave --jobs out");
         }
@@ -132,6 +135,7 @@ impl PostgresEngine {
     /// Returns what a source of this URL is called if nobody says: the database's name, or the host's for all databases.
     pub fn usual_name(&self) -> String {
         let name = match self.url.database() {
+            Some(ALL_DATABASES) | None if self.url.host().starts_with('/') => "local".to_owned(),
             Some(ALL_DATABASES) | None => self.url.host(),
             Some(name) => name.to_owned(),
         };
@@ -199,8 +203,11 @@ impl PostgresEngine {
         let streams_n = units.len();
         let dumps =
             stream::iter(units).map(|unit| self.dump_unit(client, sink, unit)).buffer_unordered(self.options.jobs);
+        let options = &self.options;
+        // Which tables are in the dump is known where it is all of them.
+        let has_all_rows = options.tables.is_empty() && options.exclude_table_data.is_empty();
         let count = async {
-            match self.options.count_rows && self.options.part != DumpPart::Schema {
+            match options.count_rows && has_all_rows && options.part != DumpPart::Schema {
                 true => inventory::rows(&mut session, &tables).await,
                 false => Ok(BTreeMap::new()),
             }
@@ -248,8 +255,7 @@ impl PostgresEngine {
         rest.extend(options.tables.iter().map(|table| format!("--table={table}").into()));
         rest.extend(options.exclude_table_data.iter().map(|table| format!("--exclude-table-data={table}").into()));
         let mut units = Vec::new();
-        // What leaves rows out by a pattern is left to pg_dump, which knows how patterns match.
-        if options.jobs > 1 && options.exclude_table_data.is_empty() {
+        if options.jobs > 1 {
             let is_large = |table: &&Table| table.bytes >= LARGE_TABLE_BYTES && !table.is_of_extension;
             for table in tables.iter().filter(is_large) {
                 rest.push(format!("--exclude-table-data={}", table.name).into());
@@ -296,7 +302,8 @@ impl PostgresEngine {
         let dump = String::from_utf8(bytes).map_err(|_| {
             Error::DumpFailed("pg_dumpall prints what is no UTF-8, in spite of PGCLIENTENCODING".to_owned())
         })?;
-        let facts = BTreeMap::from([("format".to_owned(), "pg_dumpall text".to_owned())]);
+        let facts = [("format", "pg_dumpall text"), (token::FACT, "taken out")];
+        let facts = facts.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         put(sink, "globals.sql", token::exchange(&dump, token::PLACEHOLDER).as_bytes(), facts).await
     }
 }

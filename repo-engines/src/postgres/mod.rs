@@ -1,5 +1,6 @@
 //! PostgreSQL, by its own client tools.
 
+mod as_dumped;
 mod client;
 mod created;
 mod dump;
@@ -9,6 +10,7 @@ mod session;
 mod token;
 mod url;
 
+pub use as_dumped::AsDumped;
 pub use client::ClientOptions;
 pub use dump::{ALL_DATABASES, DumpPart, JOBS_MAX, LARGE_TABLE_BYTES, PostgresEngine, PostgresOptions};
 pub use restore::{Globals, Place, PostgresPlan, PostgresRestore, PostgresRestoreOptions, PostgresRestored};

@@ -170,6 +170,7 @@ pub(crate) fn explain(error: Error) -> Error {
         ("password authentication failed", "check the user, and the password in ~/.pgpass or --db-password-file"),
         ("unsupported startup parameter", "this is PgBouncer or a pooler like it; connect to the server itself"),
         ("could not translate host name", "check the host's name in the URL"),
+        ("No such file or directory", "check the host and the port in the URL, and that the server runs"),
         ("Connection refused", "check the host and the port in the URL, and that the server runs"),
         ("permission denied for", "grant it, or the role pg_read_all_data, to the user who backs up"),
         (

@@ -4,6 +4,8 @@
 //! With the token, psql takes no command of its own from the dump until `\unrestrict` gives it back (CVE-2025-8714). It must not
 //! be known to the server before the dump is made; that it is another one when the dump is loaded is as good.
 
+/// Under this name it is among a stream's facts that it has a token.
+pub(super) const FACT: &str = "restrict_token";
 /// Stands for the token in what is stored. As long as a real one, letters only.
 pub(super) const PLACEHOLDER: &str = "dedumpPutsARandomTokenHereWhenItRestoresThisDumpAAAAAAAAAAAAAAA";
 

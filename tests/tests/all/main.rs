@@ -23,6 +23,7 @@ mod kit;
 mod licences;
 mod model;
 mod postgres;
+mod postgres_engine;
 mod postgres_restore;
 mod protocol;
 mod prune;

@@ -61,7 +61,7 @@ fn three_days_of_pg_dump_come_back_into_a_new_database() {
 }
 
 /// Fills the database `app`: accounts by pgbench, and documents that are hard to write down.
-fn fill(postgres: &Postgres) {
+pub(crate) fn fill(postgres: &Postgres) {
     postgres.create_database("app");
     postgres.run("pgbench", &["-i", "-q", "-s", "2", "app"]);
     postgres.psql(
@@ -126,7 +126,7 @@ fn change(postgres: &Postgres, day: usize) {
 }
 
 /// Says what is in a database: for every table and view the rows and their checksum, and all there is beside them.
-fn content(postgres: &Postgres, database: &str) -> String {
+pub(crate) fn content(postgres: &Postgres, database: &str) -> String {
     let content = postgres.psql(
         database,
         r#"

@@ -12,6 +12,7 @@ use clap::Args;
 use dedump_core::{
     Existing, FileTarget, RestoreOptions, RestoreReport, Snapshot, StreamRecord, Target, WriterTarget, find, restore,
 };
+use dedump_engines::postgres::AsDumped;
 use serde_json::json;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -107,8 +108,8 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
         let place = place(&args, &to, &streams)?;
         let paths = paths(&place, &streams);
         let mut target: Box<dyn Target> = match place {
-            Place::Stdout => Box::new(WriterTarget(Stdout { closed: Arc::clone(&closed) })),
-            Place::Files(target) => Box::new(target),
+            Place::Stdout => Box::new(AsDumped::new(WriterTarget(Stdout { closed: Arc::clone(&closed) }))),
+            Place::Files(target) => Box::new(AsDumped::new(target)),
         };
         let meter = context.started_meter(Work::Restore(streams.iter().map(|stream| stream.bytes).sum()));
         let options = RestoreOptions { streams: names(&streams), keep_going: args.keep_going };

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -137,6 +138,45 @@ impl Drop for Postgres {
     }
 }
 
+/// A pooler in front of a server that hands its sessions from one client to the next after every transaction.
+pub struct Pooler(Child);
+
+impl Pooler {
+    /// Starts one; it takes these parameters of a client's without handing them on. Its socket is in the server's folder, under
+    /// the port that is returned.
+    pub fn start(postgres: &Postgres, ignored: &str) -> (Self, u16) {
+        const PORT_OF_POOLER: u16 = 6432;
+        let folder = postgres.folder().display();
+        let settings = format!(
+            "[databases]\n* = host={folder} port={PORT} user={USER}\n[pgbouncer]\nlisten_addr =\nlisten_port = {PORT_OF_POOLER}\n\
+             unix_socket_dir = {folder}\nauth_type = any\npool_mode = transaction\nignore_startup_parameters = {ignored}\n"
+        );
+        let path = postgres.folder().join("pooler.ini");
+        std::fs::write(&path, settings).expect("the folder takes a file");
+        let socket = postgres.folder().join(format!(".s.PGSQL.{PORT_OF_POOLER}"));
+        // One that was here before has left its own.
+        let _ = std::fs::remove_file(&socket);
+        let mut command = as_user(Path::new("/usr/sbin/pgbouncer"));
+        let pooler = command.arg("-q").arg(path).stderr(Stdio::null()).spawn().expect("setpriv of util-linux starts");
+        let pooler = Pooler(pooler);
+        for _ in 0..500 {
+            if UnixStream::connect(&socket).is_ok() {
+                return (pooler, PORT_OF_POOLER);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        panic!("pgbouncer does not start: is the Debian package pgbouncer there? tests/run installs it");
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        // It fails only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A session that holds a lock on a table for as long as it lives.
 pub struct Lock(Child);
 
@@ -184,12 +224,16 @@ fn follow(messages: impl std::io::Read + Send + 'static) -> (JoinHandle<String>,
 
 /// Returns a program of the server's, run as the server's user, that dies with the thread that starts it.
 fn as_server_user(program: &str) -> Command {
+    as_user(&PathBuf::from(PROGRAMS).join(program))
+}
+
+fn as_user(program: &Path) -> Command {
     let mut command = plain("setpriv");
     command.arg("--pdeathsig=QUIT");
     if is_root() {
         command.args([format!("--reuid={USER}"), format!("--regid={USER}"), "--init-groups".to_owned()]);
     }
-    command.arg("--").arg(PathBuf::from(PROGRAMS).join(program));
+    command.arg("--").arg(program);
     // A folder that the other user may not enter would be complained about.
     command.current_dir("/");
     command

@@ -1,0 +1,248 @@
+//! Sources as the command line names them: `NAME=postgres://…`, `cmd:…`.
+
+use crate::exit::Failure;
+use crate::{args, secret};
+use clap::{Args, ValueEnum};
+use dedump_core::Engine;
+use dedump_engines::postgres::{ClientOptions, DumpPart, PostgresEngine, PostgresOptions};
+use dedump_engines::{CommandEngine, CommandOptions, Source};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What hears of the standard error of dump tools.
+pub type Listener = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// Which sources, and how databases among them are dumped.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Keep the other sources when one fails; the snapshot is partial then, and the exit code 3
+    #[arg(long, help_heading = SOURCES)]
+    partial: bool,
+    /// Back up this source alone, by its name; may be repeated
+    #[arg(long, value_name = "SOURCE", help_heading = SOURCES)]
+    only: Vec<String>,
+    /// Leave this source out, by its name; may be repeated
+    #[arg(long, value_name = "SOURCE", help_heading = SOURCES, conflicts_with = "only")]
+    skip: Vec<String>,
+    /// Run the database's tools elsewhere, by a command such as "kubectl exec -i POD --" or "docker exec -i CONTAINER"
+    ///
+    /// It is split into words as a shell would, and must hand words on as they are (ssh does not). It must not allocate a terminal
+    /// (no -t): that changes bytes. The password goes in through standard input.
+    #[arg(long, value_name = "COMMAND", help_heading = DATABASES)]
+    via: Option<String>,
+    /// Read the database's password from this file's only line
+    ///
+    /// Without it, PostgreSQL's own ways serve: ~/.pgpass, a service file, PGPASSWORD. A password in a URL works and is not
+    /// stored, but other users of this machine see command lines.
+    #[arg(long, value_name = "FILE", help_heading = DATABASES)]
+    db_password_file: Option<PathBuf>,
+    /// Take the database's password from what this command prints
+    #[arg(long, value_name = "COMMAND", help_heading = DATABASES, conflicts_with = "db_password_file")]
+    db_password_command: Option<String>,
+    /// Streams to dump side by side; more than one gives every table from 8 MiB on a stream of its own
+    #[arg(long, value_name = "N", help_heading = DATABASES)]
+    jobs: Option<usize>,
+    /// Dump only the schema, or only the data
+    #[arg(long, value_name = "PART", help_heading = DATABASES, value_enum)]
+    part: Option<Part>,
+    /// Dump this table only, or those that match the pattern, as pg_dump has it; may be repeated
+    #[arg(long = "table", value_name = "PATTERN", help_heading = DATABASES)]
+    tables: Vec<String>,
+    /// Leave the rows of this table out, or of those that match the pattern; may be repeated
+    #[arg(long, value_name = "PATTERN", help_heading = DATABASES)]
+    exclude_table_data: Vec<String>,
+    /// Dump no roles and tablespaces
+    #[arg(long, help_heading = DATABASES)]
+    no_globals: bool,
+    /// Count no rows
+    ///
+    /// They are counted beside the dump, in the same moment, so that a restore can be compared with them.
+    #[arg(long, help_heading = DATABASES)]
+    no_row_counts: bool,
+    /// The folder of PostgreSQL's client tools [default: PATH, then /usr/lib/postgresql/VERSION/bin]
+    #[arg(long, value_name = "DIR", help_heading = DATABASES)]
+    pg_bin: Option<PathBuf>,
+}
+
+const SOURCES: &str = "Sources";
+const DATABASES: &str = "Databases";
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Part {
+    Schema,
+    Data,
+}
+
+impl SourceArgs {
+    /// Returns the first flag that was given and means nothing for a command or standard input.
+    pub fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            ("--partial", self.partial),
+            ("--only", !self.only.is_empty()),
+            ("--skip", !self.skip.is_empty()),
+            ("--via", self.via.is_some()),
+            ("--db-password-file", self.db_password_file.is_some()),
+            ("--db-password-command", self.db_password_command.is_some()),
+            ("--jobs", self.jobs.is_some()),
+            ("--part", self.part.is_some()),
+            ("--table", !self.tables.is_empty()),
+            ("--exclude-table-data", !self.exclude_table_data.is_empty()),
+            ("--no-globals", self.no_globals),
+            ("--no-row-counts", self.no_row_counts),
+            ("--pg-bin", self.pg_bin.is_some()),
+        ];
+        given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag)
+    }
+
+    /// Returns whether sources that fail are left out.
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Returns what tells a part of a source from all of it, in what the snapshots are called.
+    pub fn suffix(&self) -> &'static str {
+        match self.part {
+            _ if !self.tables.is_empty() => "-tables",
+            Some(Part::Schema) => "-schema",
+            Some(Part::Data) => "-data",
+            None => "",
+        }
+    }
+
+    /// Returns the sources that are to be backed up.
+    ///
+    /// # Errors
+    /// One of them can't be, or `--only` and `--skip` leave none.
+    pub fn sources(
+        &self,
+        words: &[OsString],
+        allow_empty: bool,
+        listener: Option<&Listener>,
+    ) -> Result<Vec<Source>, Failure> {
+        let postgres = self.postgres()?;
+        let mut sources = Vec::with_capacity(words.len());
+        for word in words {
+            let word = word.to_str().ok_or_else(|| Failure::usage(format!("what is {word:?}? a source is UTF-8")))?;
+            let (name, engine) = source(word, &postgres, allow_empty, listener)?;
+            sources.push(Source::new(name, engine)?);
+        }
+        for name in self.only.iter().chain(&self.skip) {
+            if sources.iter().all(|source| source.name() != name) {
+                let there = sources.iter().map(Source::name).collect::<Vec<_>>().join(", ");
+                return Err(Failure::usage(format!("no source is called {name:?}; there are {there}")));
+            }
+        }
+        let is_wanted = |source: &Source| {
+            let has = |names: &[String]| names.iter().any(|name| name == source.name());
+            (self.only.is_empty() || has(&self.only)) && !has(&self.skip)
+        };
+        sources.retain(is_wanted);
+        if sources.is_empty() {
+            return Err(Failure::usage("--skip leaves no source to back up"));
+        }
+        Ok(sources)
+    }
+
+    fn postgres(&self) -> Result<PostgresOptions, Failure> {
+        let via = match &self.via {
+            None => Vec::new(),
+            Some(text) => args::words(text).map_err(|why| Failure::usage(format!("--via: {why}")))?,
+        };
+        if let Some(flag) = via.iter().find(|word| ["-t", "-it", "-ti", "--tty"].iter().any(|tty| *word == tty)) {
+            let flag = flag.to_string_lossy();
+            return Err(Failure::usage(format!(
+                "--via: leave {flag} out; a terminal changes bytes, and -i alone is needed"
+            )));
+        }
+        let client = ClientOptions {
+            via,
+            password: secret::of_database(self.db_password_file.as_deref(), self.db_password_command.as_deref())?,
+            programs: self.pg_bin.clone(),
+            env_removed: secret::PASSWORD_VARIABLES.map(Into::into).to_vec(),
+            settings: std::env::var("PGOPTIONS").unwrap_or_default(),
+        };
+        let part = match self.part {
+            None => DumpPart::All,
+            Some(Part::Schema) => DumpPart::Schema,
+            Some(Part::Data) => DumpPart::Data,
+        };
+        Ok(PostgresOptions {
+            client,
+            part,
+            jobs: self.jobs.unwrap_or(1),
+            tables: self.tables.clone(),
+            exclude_table_data: self.exclude_table_data.clone(),
+            globals: !self.no_globals && self.tables.is_empty(),
+            count_rows: !self.no_row_counts,
+        })
+    }
+}
+
+/// Returns whether a word names a source, by its scheme.
+pub fn is_source(word: &OsString) -> bool {
+    word.to_str().is_some_and(|word| split(word).is_some())
+}
+
+/// Splits `NAME=SCHEME:REST`, where the name may be missing; `None` where there is no such scheme.
+fn split(word: &str) -> Option<(Option<&str>, &str, &str)> {
+    let (name, rest) = match word.split_once('=') {
+        Some((name, rest)) if !name.contains(':') => (Some(name), rest),
+        _ => (None, word),
+    };
+    let (scheme, after) = rest.split_once(':')?;
+    ["postgres", "postgresql", "cmd"].contains(&scheme).then_some((name, rest, after))
+}
+
+fn source(
+    word: &str,
+    postgres: &PostgresOptions,
+    allow_empty: bool,
+    listener: Option<&Listener>,
+) -> Result<(String, Box<dyn Engine>), Failure> {
+    let unknown = || {
+        Failure::usage(format!(
+            "what is {word:?}? a source is postgres://USER@HOST/DATABASE or cmd:'COMMAND', with NAME= before it if you like; put \
+             -- before a command"
+        ))
+    };
+    let (name, url, after) = split(word).ok_or_else(unknown)?;
+    if !url.starts_with("cmd:") {
+        let engine = PostgresEngine::new(url, postgres.clone())?;
+        let name = name.map_or_else(|| engine.usual_name(), str::to_owned);
+        return Ok(match listener.cloned() {
+            Some(listener) => (name, Box::new(engine.on_stderr(move |bytes| listener(bytes)))),
+            None => (name, Box::new(engine)),
+        });
+    }
+    let argv = args::words(after).map_err(|why| Failure::usage(format!("{word:?}: {why}")))?;
+    let program = argv.first().map(PathBuf::from).and_then(|program| Some(program.file_name()?.to_str()?.to_owned()));
+    let name = name.map(str::to_owned).or(program).unwrap_or_default();
+    let env_removed = secret::PASSWORD_VARIABLES.map(Into::into).to_vec();
+    let engine =
+        CommandEngine::new("output", argv, CommandOptions { allow_empty, env_removed, ..CommandOptions::default() })?;
+    Ok(match listener.cloned() {
+        Some(listener) => (name, Box::new(engine.on_stderr(move |bytes| listener(bytes)))),
+        None => (name, Box::new(engine)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_a_source_by_its_scheme() {
+        let check = |word: &str, expected| assert_eq!(split(word), expected, "{word}");
+        check(
+            "postgres://me@db/app?sslmode=require",
+            Some((None, "postgres://me@db/app?sslmode=require", "//me@db/app?sslmode=require")),
+        );
+        check("main=postgresql:///app", Some((Some("main"), "postgresql:///app", "///app")));
+        check("cmd:env A=b printenv A", Some((None, "cmd:env A=b printenv A", "env A=b printenv A")));
+        check("conf=cmd:cat x", Some((Some("conf"), "cmd:cat x", "cat x")));
+        for word in ["pg_dump", "-", "mysql://x", "name=", "a:b=cmd:x"] {
+            check(word, None);
+        }
+    }
+}
