@@ -13,18 +13,9 @@ use std::sync::Arc;
 /// What hears of the standard error of dump tools.
 pub type Listener = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
-/// Which sources, and how databases among them are dumped.
+/// How a database's tools are run.
 #[derive(Debug, Args)]
-pub struct SourceArgs {
-    /// Keep the other sources when one fails; the snapshot is partial then, and the exit code 3
-    #[arg(long, help_heading = SOURCES)]
-    partial: bool,
-    /// Back up this source alone, by its name; may be repeated
-    #[arg(long, value_name = "SOURCE", help_heading = SOURCES)]
-    only: Vec<String>,
-    /// Leave this source out, by its name; may be repeated
-    #[arg(long, value_name = "SOURCE", help_heading = SOURCES, conflicts_with = "only")]
-    skip: Vec<String>,
+pub struct ClientArgs {
     /// Run the database's tools elsewhere, by a command such as "kubectl exec -i POD --" or "docker exec -i CONTAINER"
     ///
     /// It is split into words as a shell would, and must hand words on as they are (ssh does not). It must not allocate a terminal
@@ -40,6 +31,62 @@ pub struct SourceArgs {
     /// Take the database's password from what this command prints
     #[arg(long, value_name = "COMMAND", help_heading = DATABASES, conflicts_with = "db_password_file")]
     db_password_command: Option<String>,
+    /// The folder of PostgreSQL's client tools [default: PATH, then /usr/lib/postgresql/VERSION/bin]
+    #[arg(long, value_name = "DIR", help_heading = DATABASES)]
+    pg_bin: Option<PathBuf>,
+}
+
+impl ClientArgs {
+    /// Returns the first flag that was given.
+    pub fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            ("--via", self.via.is_some()),
+            ("--db-password-file", self.db_password_file.is_some()),
+            ("--db-password-command", self.db_password_command.is_some()),
+            ("--pg-bin", self.pg_bin.is_some()),
+        ];
+        given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag)
+    }
+
+    /// Returns how the tools are to be run.
+    ///
+    /// # Errors
+    /// `--via` can't be, or the password cannot be had.
+    pub fn options(&self) -> Result<ClientOptions, Failure> {
+        let via = match &self.via {
+            None => Vec::new(),
+            Some(text) => args::words(text).map_err(|why| Failure::usage(format!("--via: {why}")))?,
+        };
+        if let Some(flag) = via.iter().find(|word| ["-t", "-it", "-ti", "--tty"].iter().any(|tty| *word == tty)) {
+            let flag = flag.to_string_lossy();
+            return Err(Failure::usage(format!(
+                "--via: leave {flag} out; a terminal changes bytes, and -i alone is needed"
+            )));
+        }
+        Ok(ClientOptions {
+            via,
+            password: secret::of_database(self.db_password_file.as_deref(), self.db_password_command.as_deref())?,
+            programs: self.pg_bin.clone(),
+            env_removed: secret::PASSWORD_VARIABLES.map(Into::into).to_vec(),
+            settings: std::env::var("PGOPTIONS").unwrap_or_default(),
+        })
+    }
+}
+
+/// Which sources, and how databases among them are dumped.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Keep the other sources when one fails; the snapshot is partial then, and the exit code 3
+    #[arg(long, help_heading = SOURCES)]
+    partial: bool,
+    /// Back up this source alone, by its name; may be repeated
+    #[arg(long, value_name = "SOURCE", help_heading = SOURCES)]
+    only: Vec<String>,
+    /// Leave this source out, by its name; may be repeated
+    #[arg(long, value_name = "SOURCE", help_heading = SOURCES, conflicts_with = "only")]
+    skip: Vec<String>,
+    #[command(flatten)]
+    client: ClientArgs,
     /// Streams to dump side by side; more than one gives every table from 8 MiB on a stream of its own
     #[arg(long, value_name = "N", help_heading = DATABASES)]
     jobs: Option<usize>,
@@ -60,18 +107,27 @@ pub struct SourceArgs {
     /// They are counted beside the dump, in the same moment, so that a restore can be compared with them.
     #[arg(long, help_heading = DATABASES)]
     no_row_counts: bool,
-    /// The folder of PostgreSQL's client tools [default: PATH, then /usr/lib/postgresql/VERSION/bin]
-    #[arg(long, value_name = "DIR", help_heading = DATABASES)]
-    pg_bin: Option<PathBuf>,
 }
 
 const SOURCES: &str = "Sources";
 const DATABASES: &str = "Databases";
 
+/// A part of a database.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Part {
+pub enum Part {
+    /// What there is, without rows.
     Schema,
+    /// Rows alone.
     Data,
+}
+
+/// Returns the part that a flag asks for: all without one.
+pub fn part_of(flag: Option<Part>) -> DumpPart {
+    match flag {
+        None => DumpPart::All,
+        Some(Part::Schema) => DumpPart::Schema,
+        Some(Part::Data) => DumpPart::Data,
+    }
 }
 
 impl SourceArgs {
@@ -81,18 +137,14 @@ impl SourceArgs {
             ("--partial", self.partial),
             ("--only", !self.only.is_empty()),
             ("--skip", !self.skip.is_empty()),
-            ("--via", self.via.is_some()),
-            ("--db-password-file", self.db_password_file.is_some()),
-            ("--db-password-command", self.db_password_command.is_some()),
             ("--jobs", self.jobs.is_some()),
             ("--part", self.part.is_some()),
             ("--table", !self.tables.is_empty()),
             ("--exclude-table-data", !self.exclude_table_data.is_empty()),
             ("--no-globals", self.no_globals),
             ("--no-row-counts", self.no_row_counts),
-            ("--pg-bin", self.pg_bin.is_some()),
         ];
-        given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag)
+        given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag).or_else(|| self.client.first_given())
     }
 
     /// Returns whether sources that fail are left out.
@@ -145,31 +197,9 @@ impl SourceArgs {
     }
 
     fn postgres(&self) -> Result<PostgresOptions, Failure> {
-        let via = match &self.via {
-            None => Vec::new(),
-            Some(text) => args::words(text).map_err(|why| Failure::usage(format!("--via: {why}")))?,
-        };
-        if let Some(flag) = via.iter().find(|word| ["-t", "-it", "-ti", "--tty"].iter().any(|tty| *word == tty)) {
-            let flag = flag.to_string_lossy();
-            return Err(Failure::usage(format!(
-                "--via: leave {flag} out; a terminal changes bytes, and -i alone is needed"
-            )));
-        }
-        let client = ClientOptions {
-            via,
-            password: secret::of_database(self.db_password_file.as_deref(), self.db_password_command.as_deref())?,
-            programs: self.pg_bin.clone(),
-            env_removed: secret::PASSWORD_VARIABLES.map(Into::into).to_vec(),
-            settings: std::env::var("PGOPTIONS").unwrap_or_default(),
-        };
-        let part = match self.part {
-            None => DumpPart::All,
-            Some(Part::Schema) => DumpPart::Schema,
-            Some(Part::Data) => DumpPart::Data,
-        };
         Ok(PostgresOptions {
-            client,
-            part,
+            client: self.client.options()?,
+            part: part_of(self.part),
             jobs: self.jobs.unwrap_or(1),
             tables: self.tables.clone(),
             exclude_table_data: self.exclude_table_data.clone(),

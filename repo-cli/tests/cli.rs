@@ -4,6 +4,8 @@
 mod bucket;
 #[path = "cli/copy.rs"]
 mod copy;
+#[path = "cli/database.rs"]
+mod database;
 #[path = "cli/disk.rs"]
 mod disk;
 #[path = "cli/forget.rs"]

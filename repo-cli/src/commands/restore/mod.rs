@@ -1,5 +1,6 @@
 //! `dedump restore`: gives streams back.
 
+mod database;
 mod plan;
 mod prices;
 
@@ -9,6 +10,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::Work;
 use crate::{human, output};
 use clap::Args;
+use database::DatabaseArgs;
 use dedump_core::{
     Existing, FileTarget, RestoreOptions, RestoreReport, Snapshot, StreamRecord, Target, WriterTarget, find, restore,
 };
@@ -20,10 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Restore streams of a snapshot to a file, a directory or standard output
+/// Restore a snapshot to files, standard output or a database
 ///
-/// Every byte is verified before it is written, and a file appears under its name only when its whole stream was
-/// verified. Existing files are left alone unless --force is given.
+/// Every byte is verified before it is handed on, and a file appears under its name only when its whole stream was verified.
+/// Existing files are left alone unless --force is given. A database is filled beside the one that is there, and gets its name
+/// only when it is whole.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Where it goes:
@@ -31,11 +34,14 @@ Where it goes:
   --stream app.dump --to new.dump     one stream, to this file
   --stream app.dump --to DIR/         one stream, to DIR/app.dump
   --to DIR                            the whole snapshot, a file for each stream
+  --to postgres://USER@HOST/DATABASE  a database that `dedump backup postgres://...` has dumped; see Databases
 
 Examples:
   dedump restore latest --stream app.dump --to - | pg_restore -d app_new
   dedump restore latest --source app.dump --before 2026-01-31 --to restored/
   dedump restore 3fa94b10 --to restored/ --keep-going
+  dedump restore latest --source app --to postgres://admin@db1/app_copy
+  dedump restore latest --source app --to postgres://admin@db1/app --replace --dry-run
   dedump restore latest --plan --prices prices.txt --thaw-list keys.txt
 
 A price list has lines like these, each of which may be left out:
@@ -49,9 +55,12 @@ pub struct RestoreArgs {
     /// Restore this stream; repeat it for several [default: all]
     #[arg(long = "stream", short, value_name = "NAME")]
     streams: Vec<String>,
-    /// Where to: a file, a directory, or - for standard output
+    /// Where to: a file, a directory, a database's URL, or - for standard output
     #[arg(long, short = 'o', value_name = "PATH", required_unless_present_any = ["plan", "prices", "thaw_list"])]
     to: Option<PathBuf>,
+    /// Of a snapshot of several sources, restore this one alone, by its name
+    #[arg(long, value_name = "SOURCE")]
+    only: Option<String>,
     /// Replace existing files; write to a terminal
     #[arg(long, short)]
     force: bool,
@@ -61,7 +70,7 @@ pub struct RestoreArgs {
     /// Say what would be read, and restore nothing: packs, bytes, requests, and what must be thawed first
     ///
     /// Opens the index and the manifests, and asks every pack that is needed for one byte.
-    #[arg(long, conflicts_with_all = ["to", "force", "keep_going"])]
+    #[arg(long, conflicts_with_all = ["force", "keep_going"])]
     plan: bool,
     /// Work out what it costs by this price list, see below; implies --plan
     #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "force", "keep_going"])]
@@ -73,6 +82,8 @@ pub struct RestoreArgs {
     thaw_list: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
 }
 
 /// Where restored streams go.
@@ -83,6 +94,15 @@ enum Place {
 
 /// Runs it.
 pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
+    if let Some(url) = args.to.as_deref().and_then(database::url) {
+        return database::run(context, &args, url);
+    }
+    if let Some(flag) = args.database.first_given() {
+        return Err(Failure::usage(format!("{flag} is for a database: --to postgres://USER@HOST/DATABASE")));
+    }
+    if args.plan && args.to.is_some() {
+        return Err(Failure::usage("--plan restores nothing; leave --to out, or name a database"));
+    }
     if args.plan || args.prices.is_some() || args.thaw_list.is_some() {
         return plan::run(context, &args);
     }
@@ -104,7 +124,7 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
     let closed = Arc::new(AtomicBool::new(false));
     let work = context.with_repository(stands, async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
-        let streams = selected(&snapshot, &args.streams)?;
+        let streams = selected(&snapshot, &args.streams, args.only.as_deref())?;
         let place = place(&args, &to, &streams)?;
         let paths = paths(&place, &streams);
         let mut target: Box<dyn Target> = match place {
@@ -134,14 +154,29 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
 }
 
 /// The streams that are asked for, each once.
-fn selected<'a>(snapshot: &'a Snapshot, names: &[String]) -> Result<Vec<&'a StreamRecord>, Failure> {
+fn selected<'a>(
+    snapshot: &'a Snapshot,
+    names: &[String],
+    only: Option<&str>,
+) -> Result<Vec<&'a StreamRecord>, Failure> {
     let streams = &snapshot.record.streams;
     if let Some(missing) = names.iter().find(|name| streams.iter().all(|stream| stream.name != **name)) {
         let there = streams.iter().take(10).map(|stream| stream.name.as_str()).collect::<Vec<_>>().join(", ");
         let message = format!("no stream {missing:?} in snapshot {}; it has {there}", snapshot.id.short());
         return Err(Failure::failed(message));
     }
-    Ok(streams.iter().filter(|stream| names.is_empty() || names.contains(&stream.name)).collect())
+    let folder = only.map(|only| format!("{}/", only.trim_end_matches('/')));
+    let is_meant = |stream: &&StreamRecord| {
+        (names.is_empty() || names.contains(&stream.name))
+            && folder.as_ref().is_none_or(|folder| stream.name.starts_with(folder))
+    };
+    let meant: Vec<&StreamRecord> = streams.iter().filter(is_meant).collect();
+    match only {
+        Some(only) if meant.is_empty() => {
+            Err(Failure::failed(format!("no source {only:?} in snapshot {}; see `dedump show`", snapshot.id.short())))
+        }
+        _ => Ok(meant),
+    }
 }
 
 /// Decides where the streams go, and refuses before anything is read.

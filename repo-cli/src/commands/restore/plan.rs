@@ -17,7 +17,10 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Outcome {
     let meter = context.meter(Work::Objects("packs asked"));
     let (snapshot, plan, location) = context.with_repository("nothing was restored", async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
-        let options = RestoreOptions { streams: names(&selected(&snapshot, &args.streams)?), ..Default::default() };
+        let options = RestoreOptions {
+            streams: names(&selected(&snapshot, &args.streams, args.only.as_deref())?),
+            ..Default::default()
+        };
         meter.start();
         let plan = plan_restore(&repository, &snapshot, &options, &meter).await?;
         Ok((snapshot, plan, repository.location().to_owned()))

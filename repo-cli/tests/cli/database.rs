@@ -1,0 +1,61 @@
+//! A database put back by the command line: beside what is there, in its place, and never by surprise.
+
+use super::*;
+use crate::kit::postgres::Postgres;
+
+fn url(postgres: &Postgres, database: &str) -> String {
+    format!("postgres://postgres@/{database}?host={}", postgres.folder().display())
+}
+
+#[test]
+fn a_database_is_put_back_beside_and_in_the_place_of_what_is_there() {
+    let postgres = Postgres::start();
+    postgres.create_database("app");
+    postgres.psql("app", "CREATE TABLE t AS SELECT n, md5(n::text) FROM generate_series(1, 5000) n");
+    let place = Place::new();
+    let bin = ["--pg-bin", "/usr/lib/postgresql/15/bin"];
+    let run = |words: &[&str]| place.run(words.iter().chain(&bin));
+    run(&["backup", &url(&postgres, "app"), "conf=cmd:echo x", "--name", "nightly"]).expect_exit(0);
+
+    let copy = url(&postgres, "copy");
+    let planned = run(&["restore", "latest", "--to", &copy, "--dry-run"]).expect_exit(0);
+    assert!(planned.out.contains("load everything into a new database, then call it copy"), "{}", planned.out);
+    assert!(!postgres.psql("postgres", "SELECT datname FROM pg_database").contains("copy"));
+    let restored = run(&["restore", "latest", "--to", &copy]).expect_exit(0);
+    assert!(restored.out.contains("1 table with 5,000 rows, as many as were dumped"), "{}", restored.out);
+    assert_eq!(postgres.psql("copy", "SELECT count(*) FROM t"), "5000\n");
+
+    // What is there is not touched unless that is asked for, and then not unless somebody said yes.
+    postgres.psql("copy", "DELETE FROM t WHERE n > 10");
+    run(&["restore", "latest", "--to", &copy]).expect_line(1, "--replace");
+    run(&["restore", "latest", "--to", &copy, "--replace"]).expect_line(2, "say --yes");
+    assert_eq!(postgres.psql("copy", "SELECT count(*) FROM t"), "10\n");
+    let replaced =
+        run(&["restore", "latest", "--only", "app", "--to", &copy, "--replace", "--yes", "--json"]).expect_exit(0);
+    let replaced: Value = serde_json::from_str(&replaced.out).expect("JSON");
+    assert_eq!(postgres.psql("copy", "SELECT count(*) FROM t"), "5000\n");
+    let kept = replaced["kept"].as_str().expect("it is kept");
+    assert_eq!(postgres.psql(kept, "SELECT count(*) FROM t"), "10\n");
+
+    // The snapshot that was taken of it brings it back, too.
+    let safety = replaced["safety_snapshot"].as_str().expect("it was taken");
+    run(&["restore", safety, "--to", &url(&postgres, "before")]).expect_exit(0);
+    assert_eq!(postgres.psql("before", "SELECT count(*) FROM t"), "10\n");
+    place.run(["forget", safety]).expect_exit(1);
+}
+
+#[test]
+fn what_cannot_be_put_back_is_said() {
+    let postgres = Postgres::start();
+    let place = Place::new();
+    place.run(["backup", "a=cmd:echo x", "b=cmd:echo y", "--name", "n"]).expect_exit(0);
+    let to = url(&postgres, "x");
+    place.run(["restore", "latest", "--to", &to]).expect_line(1, "has no database in it");
+    place.run(["restore", "latest", "--to", &to, "--stream", "a/output"]).expect_line(2, "are for files");
+    place
+        .run(["restore", "latest", "--to", &place.text("x"), "--replace"])
+        .expect_line(2, "--replace is for a database");
+    place.run(["restore", "latest", "--to", &place.text("x"), "--only", "c"]).expect_line(1, "no source \"c\"");
+    place.run(["restore", "latest", "--to", &place.text("x"), "--only", "b"]).expect_exit(0);
+    assert!(place.path("x/b/output").exists() && !place.path("x/a").exists());
+}
