@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`CommandEngine`] | what a command prints | its exit status, the end of its output, its content |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
+//! | [`files::FilesEngine`] | files and directories | every file's state before and after it was read |
 //!
 //! An engine writes streams into a [`Sink`] and returns a [`Verdict`], and only then the dump becomes a snapshot: nothing is
 //! committed before the source itself said that the dump succeeded. The [`gates`] are the demands on a stream's content that
@@ -69,6 +70,7 @@
 //! [`Sink`]: dedump_core::Sink
 //! [`Verdict`]: dedump_core::Verdict
 
+pub mod files;
 pub mod gates;
 
 mod child;

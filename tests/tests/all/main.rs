@@ -29,6 +29,7 @@ mod restore;
 mod restore_plan;
 mod retention;
 mod retention_calendar;
+mod reuse;
 mod simulation;
 mod sources;
 mod spawned;
