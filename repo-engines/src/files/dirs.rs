@@ -41,11 +41,6 @@ impl Dirs {
         }
         Ok(self.open.last().map_or(self.top.as_fd(), |(_, fd)| fd.as_fd()))
     }
-
-    /// Forgets what is open below the top one: it was moved or replaced.
-    pub fn forget(&mut self) {
-        self.open.clear();
-    }
 }
 
 /// Splits a path into that of its directory and its name.

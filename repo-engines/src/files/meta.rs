@@ -112,6 +112,7 @@ impl Owners {
             mtime: State::of(stat).mtime,
             size: if kind == Kind::File { size_of(stat) } else { 0 },
             target: None,
+            linked: kind != Kind::Directory && stat.st_nlink as u64 > 1,
             device: is_device.then(|| (major(stat.st_rdev), minor(stat.st_rdev))),
             xattrs: Vec::new(),
             extents: None,

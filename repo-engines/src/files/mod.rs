@@ -22,15 +22,21 @@
 //!
 //! Linux: reads attributes by way of `/proc/self/fd`.
 
+mod build;
 mod bundles;
 mod dirs;
 mod live;
 mod meta;
 mod patterns;
+mod plan;
 mod report;
+mod restore;
 mod scan;
+mod staging;
 mod store;
 mod tree;
+
+pub use restore::{FilesRestoreOptions, FilesRestored, restore};
 
 use self::bundles::STATES;
 use self::patterns::Patterns;
@@ -38,7 +44,7 @@ use self::scan::Scan;
 use self::store::{Before, Event};
 use self::tree::{Entry, TREE, is_in, show};
 use dedump_core::{Engine, Error, ParentStreams, Result, Sink, StreamWriter, Verdict, async_trait};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, PathBuf};
 use tokio::sync::mpsc;

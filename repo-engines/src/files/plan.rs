@@ -2,7 +2,7 @@
 
 use super::tree::{Entry, Kind, damaged, is_in, order, show};
 use dedump_core::{Error, Result, StreamRecord};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// What is restored, in the tree's order.
 #[derive(Debug, Default)]
@@ -20,10 +20,9 @@ pub(super) struct Planner {
     /// What is asked for; empty stands for everything.
     wanted: Vec<Vec<u8>>,
     found: Vec<bool>,
-    last: Option<Vec<u8>>,
-    /// Directories above the last entry, that one included.
-    directories: Vec<Vec<u8>>,
-    /// What hard links may name: entries that are no directories. Of those that are wanted, the path.
+    /// The last entry, and whether it is a directory.
+    last: Option<(Vec<u8>, bool)>,
+    /// What hard links may name: entries that have other names.
     firsts: HashMap<Vec<u8>, First>,
     plan: Plan,
 }
@@ -41,7 +40,7 @@ impl Planner {
     pub fn create(wanted: Vec<Vec<u8>>) -> Planner {
         let found = vec![false; wanted.len()];
         let (firsts, plan) = (HashMap::new(), Plan::default());
-        Planner { wanted, found, last: None, directories: Vec::new(), firsts, plan }
+        Planner { wanted, found, last: None, firsts, plan }
     }
 
     /// Takes the next entry.
@@ -51,14 +50,16 @@ impl Planner {
     pub fn take(&mut self, entry: Entry) -> Result<()> {
         let path = entry.path.0.clone();
         check_path(&path)?;
-        if self.last.as_ref().is_some_and(|last| order(last, &path).is_ge()) {
-            return Err(damaged(format!("{} is out of order, or there twice", show(&path))));
+        if let Some((last, is_directory)) = &self.last {
+            if order(last, &path).is_ge() {
+                return Err(damaged(format!("{} is out of order, or there twice", show(&path))));
+            }
+            // What is below a path stands right behind it.
+            if !is_directory && is_in(&path, last) {
+                return Err(damaged(format!("{} is in {}, which is no directory", show(&path), show(last))));
+            }
         }
-        self.last = Some(path.clone());
-        while self.directories.last().is_some_and(|directory| !is_in(&path, directory)) {
-            self.directories.pop();
-        }
-        self.check_above(&path)?;
+        self.last = Some((path, entry.kind == Kind::Directory));
         check_extents(&entry)?;
         match entry.kind {
             Kind::Directory => self.directory(entry),
@@ -82,17 +83,6 @@ impl Planner {
         Ok(self.plan)
     }
 
-    /// Checks that nothing above a path is anything but a directory.
-    fn check_above(&self, path: &[u8]) -> Result<()> {
-        for (at, _) in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/') {
-            if self.firsts.contains_key(&path[..at]) {
-                let why = format!("{} is in {}, which is no directory", show(path), show(&path[..at]));
-                return Err(damaged(why));
-            }
-        }
-        Ok(())
-    }
-
     fn is_wanted(&mut self, path: &[u8]) -> bool {
         let mut is_wanted = self.wanted.is_empty();
         for (wanted, found) in self.wanted.iter().zip(&mut self.found) {
@@ -109,18 +99,19 @@ impl Planner {
         if self.is_wanted(&path) || leads_there {
             self.plan.entries.push(entry);
         }
-        self.directories.push(path);
         Ok(())
     }
 
     fn other(&mut self, entry: Entry) -> Result<()> {
         let path = entry.path.0.clone();
-        if !self.is_wanted(&path) {
-            self.firsts.insert(path, First::Left(Box::new(entry)));
-            return Ok(());
+        let is_wanted = self.is_wanted(&path);
+        if entry.linked {
+            let first = if is_wanted { First::Restored(path.clone()) } else { First::Left(Box::new(entry.clone())) };
+            self.firsts.insert(path, first);
         }
-        self.firsts.insert(path.clone(), First::Restored(path));
-        self.put(entry);
+        if is_wanted {
+            self.put(entry);
+        }
         Ok(())
     }
 
@@ -145,8 +136,6 @@ impl Planner {
             }
             _ => {}
         }
-        // It is a name that nothing may lie below, and that no link may name.
-        self.firsts.insert(path.clone(), First::Restored(path));
         Ok(())
     }
 
@@ -181,18 +170,21 @@ impl Plan {
         Ok(())
     }
 
-    /// Makes every path one below `base`, which becomes the empty path.
+    /// Makes every path a relative one, below `base` if there is one, which becomes the empty path.
     ///
     /// # Errors
     /// [`Error::NotFound`]: there is no such directory.
-    pub fn move_up(&mut self, base: &[u8]) -> Result<()> {
-        let is_base = |entry: &Entry| entry.kind == Kind::Directory && entry.path.0 == base;
-        if !self.entries.iter().any(is_base) {
-            let hint = " in the snapshot, which could become the target".to_owned();
-            return Err(Error::NotFound { what: "directory", name: show(base), hint });
+    pub fn make_relative(&mut self, base: Option<&[u8]>) -> Result<()> {
+        if let Some(base) = base {
+            let is_base = |entry: &Entry| entry.kind == Kind::Directory && entry.path.0 == base;
+            if !self.entries.iter().any(is_base) {
+                let hint = " in the snapshot, which could become the target".to_owned();
+                return Err(Error::NotFound { what: "directory", name: show(base), hint });
+            }
+            // What leads there is not wanted; anything else was not asked for.
+            self.entries.retain(|entry| is_in(&entry.path.0, base));
         }
-        // Directories that lead there are not wanted; anything else was not asked for.
-        self.entries.retain(|entry| is_in(&entry.path.0, base));
+        let base = base.unwrap_or_default();
         let files = self.bundles.values_mut().flatten();
         let paths = self.entries.iter_mut().chain(files).map(|entry| &mut entry.path.0);
         for path in paths.chain(self.links.iter_mut().flat_map(|(new, old)| [new, old])) {
@@ -202,7 +194,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Returns the paths of all files that are restored; for tests and counts.
+    /// Returns how many files it has, hard links left out.
     pub fn files_n(&self) -> u64 {
         let without_bytes = self.entries.iter().filter(|entry| entry.kind == Kind::File).count();
         (without_bytes + self.bundles.values().map(Vec::len).sum::<usize>()) as u64
@@ -236,17 +228,4 @@ fn check_extents(entry: &Entry) -> Result<()> {
         return Err(damaged(format!("where the bytes of {} are is not known", show(&entry.path.0))));
     }
     Ok(())
-}
-
-/// Returns what directories are missing above these paths, each once; paths are relative, and sorted as the tree is.
-pub(super) fn above<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
-    let (mut seen, mut all) = (HashSet::new(), Vec::new());
-    for path in paths {
-        for (at, _) in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/') {
-            if seen.insert(path[..at].to_vec()) {
-                all.push(path[..at].to_vec());
-            }
-        }
-    }
-    all
 }

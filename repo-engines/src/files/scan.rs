@@ -207,7 +207,8 @@ impl Scan {
             if let Some(first) = self.links.get(&key) {
                 let target = Some(Raw(first.clone()));
                 self.report.hard_links_n += 1;
-                let other = Entry { kind: Kind::Hardlink, target, size: 0, device: None, xattrs: Vec::new(), ..entry };
+                let other =
+                    Entry { kind: Kind::Hardlink, target, size: 0, linked: false, device: None, xattrs: Vec::new(), ..entry };
                 return self.emit(root, other);
             }
             self.links.insert(key, path);

@@ -198,8 +198,8 @@ impl Outlet {
             Ok(_) => return Ok(Err(Trouble::Vanished)),
             Err(error) => return Ok(Err(Trouble::of(error))),
         };
-        let (xattrs, state) = (std::mem::take(&mut entry.xattrs), State::of(&before));
-        *entry = Entry { xattrs, ..owners.entry(std::mem::take(&mut entry.path.0), Kind::File, &before) };
+        let (xattrs, linked, state) = (std::mem::take(&mut entry.xattrs), entry.linked, State::of(&before));
+        *entry = Entry { xattrs, linked, ..owners.entry(std::mem::take(&mut entry.path.0), Kind::File, &before) };
         let holes = if meta::may_have_holes(&before) { meta::extents(&file, state.size) } else { Ok(None) };
         let mut extents = match holes {
             Ok(extents) => extents,

@@ -57,6 +57,9 @@ pub(super) struct Entry {
     /// What a symbolic link says; the path of the file that a hard link is another name of, which comes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Raw>,
+    /// Whether it had other names, that hard links after it may be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub linked: bool,
     /// A device's major and minor number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<(u32, u32)>,
@@ -248,6 +251,7 @@ mod tests {
             mtime: (-1, 999_999_999),
             size: 5,
             target: None,
+            linked: false,
             device: None,
             xattrs: vec![(Raw(b"user.a".to_vec()), Raw(vec![0xff, 0]))],
             extents: Some(vec![(0, 2), (4, 1)]),
