@@ -15,6 +15,7 @@ mod delta_damage;
 mod durable;
 mod explore;
 mod faults;
+mod files;
 mod fixtures;
 mod fuzz_corpus;
 mod golden;
