@@ -57,7 +57,9 @@ impl ParentStreams {
         })?;
         if stream.bytes > bytes_max {
             let bytes = stream.bytes;
-            return Err(Error::Invalid(format!("stream {name:?} has {bytes} bytes, more than {bytes_max}; restore it")));
+            return Err(Error::Invalid(format!(
+                "stream {name:?} has {bytes} bytes, more than {bytes_max}; restore it"
+            )));
         }
         self.before.read(stream).await
     }

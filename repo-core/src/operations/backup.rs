@@ -3,8 +3,8 @@
 use super::pipeline::{self, Outcome, Plan};
 use super::reuse::Reusable;
 use crate::crafts::chunker::{Chunker, ChunkerParams};
-use crate::edges::progress::Progress;
 use crate::edges::parent::Before;
+use crate::edges::progress::Progress;
 use crate::edges::source::{Engine, Sink, Verdict};
 use crate::edges::system::now_ms;
 use crate::format::names::SNAPSHOTS;

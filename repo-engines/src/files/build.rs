@@ -76,9 +76,8 @@ impl Build {
     /// [`Error::Target`].
     pub fn finish_file(&mut self, file: File, entry: &Entry) -> Result<()> {
         if entry.extents.is_some() {
-            file.set_len(entry.size).map_err(|error| {
-                Error::Target(format!("cannot write {}: {error}", show(&entry.path.0)))
-            })?;
+            file.set_len(entry.size)
+                .map_err(|error| Error::Target(format!("cannot write {}: {error}", show(&entry.path.0))))?;
         }
         self.attributes(&file, entry);
         Ok(())
@@ -109,7 +108,11 @@ impl Build {
         last.into_iter().try_for_each(|(new, old)| self.link(new, old))?;
         for entry in plan.entries.iter().rev().filter(|entry| entry.kind == Kind::Directory) {
             // Another handle, since the open ones stay with the path.
-            let opened = self.dirs.open(&entry.path.0).map_err(std::io::Error::from).and_then(|directory| directory.try_clone_to_owned());
+            let opened = self
+                .dirs
+                .open(&entry.path.0)
+                .map_err(std::io::Error::from)
+                .and_then(|directory| directory.try_clone_to_owned());
             let directory = opened.map_err(|error| cannot_io("open", &entry.path.0, &error))?;
             self.attributes(&directory, entry);
         }
@@ -127,7 +130,11 @@ impl Build {
             return Ok(());
         }
         let (old_above, old_name) = split(old);
-        let from = self.dirs.open(old_above).map_err(std::io::Error::from).and_then(|directory| directory.try_clone_to_owned());
+        let from = self
+            .dirs
+            .open(old_above)
+            .map_err(std::io::Error::from)
+            .and_then(|directory| directory.try_clone_to_owned());
         let from = from.map_err(|error| cannot_io("open the directory of", old, &error))?;
         let (above, name) = split(new);
         let linked = self.dirs.open(above).and_then(|to| linkat(&from, old_name, to, name, AtFlags::empty()));
@@ -193,7 +200,8 @@ impl Build {
     /// As [`Build::attributes`], for what can't be opened: links, which are not followed, and special files.
     fn attributes_by_name(&mut self, entry: &Entry) -> Result<()> {
         let (above, name) = split(&entry.path.0);
-        let directory = self.dirs.open(above).map_err(std::io::Error::from).and_then(|directory| directory.try_clone_to_owned());
+        let directory =
+            self.dirs.open(above).map_err(std::io::Error::from).and_then(|directory| directory.try_clone_to_owned());
         let directory = directory.map_err(|error| cannot_io("open the directory of", &entry.path.0, &error))?;
         let path = &entry.path.0;
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));

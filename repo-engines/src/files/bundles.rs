@@ -40,7 +40,8 @@ impl Cutter {
         let chance = u64::from(u32::from_le_bytes([a, b, c, d]));
         // 1 in `FILES_MEAN`, and more by its share of `BYTES_MEAN`; both less with every level.
         let (files, share) = (FILES_MEAN << self.level(), BYTES_MEAN << self.level());
-        let limit = (1 << 32) / files + u64::try_from((u128::from(bytes) << 32) / u128::from(share)).unwrap_or(u64::MAX);
+        let limit =
+            (1 << 32) / files + u64::try_from((u128::from(bytes) << 32) / u128::from(share)).unwrap_or(u64::MAX);
         chance < limit
     }
 

@@ -191,8 +191,10 @@ fn absolute(roots: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
     }
     match paths.windows(2).find(|pair| is_in(&pair[1], &pair[0])) {
         None => Ok(paths),
-        Some(pair) => {
-            Err(Error::Invalid(format!("{} lies in {}, which is backed up too; name one", show(&pair[1]), show(&pair[0]))))
-        }
+        Some(pair) => Err(Error::Invalid(format!(
+            "{} lies in {}, which is backed up too; name one",
+            show(&pair[1]),
+            show(&pair[0])
+        ))),
     }
 }

@@ -25,7 +25,8 @@ impl Patterns {
         for pattern in patterns {
             let refuse = |why: String| Error::Invalid(format!("pattern {pattern:?} can't be: {why}"));
             if pattern.starts_with('!') {
-                let why = "there are no exceptions from patterns; name what is wanted with an include pattern, or write \\!";
+                let why =
+                    "there are no exceptions from patterns; name what is wanted with an include pattern, or write \\!";
                 return Err(refuse(why.to_owned()));
             }
             let body = pattern.trim_end_matches('/');
@@ -35,7 +36,11 @@ impl Patterns {
             let anywhere = if body.starts_with('/') { body.to_owned() } else { format!("**/{body}") };
             let glob = GlobBuilder::new(&anywhere).literal_separator(true).backslash_escape(true).build();
             let glob = glob.map_err(|error| refuse(error.kind().to_string()))?;
-            if pattern.ends_with('/') { directories.add(glob) } else { anything.add(glob) };
+            if pattern.ends_with('/') {
+                directories.add(glob)
+            } else {
+                anything.add(glob)
+            };
         }
         let build = |set: GlobSetBuilder| {
             set.build().map_err(|error| Error::Invalid(format!("the patterns are too many or too long: {error}")))

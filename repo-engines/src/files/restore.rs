@@ -81,7 +81,8 @@ pub async fn restore(
     let one = streams(vec![format!("{prefix}{TREE}")]);
     let mut bytes_read = dedump_core::restore(repository, snapshot, &one, &mut reader, progress).await?.bytes_read;
     let mut plan = reader.planner.finish()?;
-    let find = |name: &str| snapshot.record.streams.iter().find(|stream| stream.name == format!("{prefix}{name}")).cloned();
+    let find =
+        |name: &str| snapshot.record.streams.iter().find(|stream| stream.name == format!("{prefix}{name}")).cloned();
     plan.check_streams(find)?;
     plan.make_relative(base.as_deref())?;
 
@@ -91,7 +92,8 @@ pub async fn restore(
     let names: Vec<String> = plan.bundles.keys().map(|name| format!("{prefix}{name}")).collect();
     // No name at all would stand for every stream.
     if !names.is_empty() {
-        let bundles = plan.bundles.iter().map(|(name, files)| (format!("{prefix}{name}"), files.clone().into())).collect();
+        let bundles =
+            plan.bundles.iter().map(|(name, files)| (format!("{prefix}{name}"), files.clone().into())).collect();
         let mut content = Content { build: &mut build, bundles, files: VecDeque::new(), at: 0, open: None };
         bytes_read +=
             dedump_core::restore(repository, snapshot, &streams(names), &mut content, progress).await?.bytes_read;

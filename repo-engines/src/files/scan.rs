@@ -167,7 +167,8 @@ impl Scan {
                 Vec::new()
             }
         };
-        if let Some((database, source)) = live::recognise(&names.iter().map(|name| name.to_bytes()).collect::<Vec<_>>()) {
+        if let Some((database, source)) = live::recognise(&names.iter().map(|name| name.to_bytes()).collect::<Vec<_>>())
+        {
             self.report.database(&path, database, source, self.options.databases)?;
         }
         self.report.directories_n += 1;
@@ -207,8 +208,15 @@ impl Scan {
             if let Some(first) = self.links.get(&key) {
                 let target = Some(Raw(first.clone()));
                 self.report.hard_links_n += 1;
-                let other =
-                    Entry { kind: Kind::Hardlink, target, size: 0, linked: false, device: None, xattrs: Vec::new(), ..entry };
+                let other = Entry {
+                    kind: Kind::Hardlink,
+                    target,
+                    size: 0,
+                    linked: false,
+                    device: None,
+                    xattrs: Vec::new(),
+                    ..entry
+                };
                 return self.emit(root, other);
             }
             self.links.insert(key, path);
@@ -312,7 +320,8 @@ fn stat_of(directory: std::os::fd::BorrowedFd<'_>, name: &CStr) -> rustix::io::R
 
 /// Returns the sorted names in an open directory.
 fn names_in(directory: std::os::fd::BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
-    let own: OwnedFd = rustix::fs::openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let own: OwnedFd =
+        rustix::fs::openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut names = Vec::new();
     for entry in Dir::new(own)? {
         let name = entry?.file_name().to_owned();

@@ -46,7 +46,8 @@ impl Staging {
         check_target(&target, replace)?;
         fs::create_dir_all(parent_path).map_err(|error| cannot("create", parent_path, error))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let parent = open(parent_path, flags, Mode::empty()).map_err(|error| cannot("open", parent_path, error.into()))?;
+        let parent =
+            open(parent_path, flags, Mode::empty()).map_err(|error| cannot("open", parent_path, error.into()))?;
         let prefix = format!(".dedump-restoring-{}-", &blake3::hash(target_name.as_bytes()).to_hex()[..16]);
         let warnings = sweep(parent_path, &prefix)?;
         for attempt in 0..ATTEMPTS_MAX {
@@ -67,7 +68,10 @@ impl Staging {
                 return Ok(Staging { parent, parent_path, name, target, directory, is_published: false, warnings });
             }
         }
-        Err(Error::Target(format!("no directory can be made in {}; look for what is in the way", parent_path.display())))
+        Err(Error::Target(format!(
+            "no directory can be made in {}; look for what is in the way",
+            parent_path.display()
+        )))
     }
 
     /// Returns another handle of the directory.

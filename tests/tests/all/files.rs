@@ -4,8 +4,8 @@ use crate::kit::dumps::{Streams, StreamsEngine};
 use crate::kit::random::Random;
 use crate::kit::{back_up, create, get_back, run, snapshots};
 use dedump_core::{
-    BackupOptions, BackupReport, Error, Event, Progress, Quality, ReadData, Repository, Result, Snapshot, Store, backup,
-    check,
+    BackupOptions, BackupReport, Error, Event, Progress, Quality, ReadData, Repository, Result, Snapshot, Store,
+    backup, check,
 };
 use dedump_engines::files::{self, FilesEngine, FilesOptions, FilesRestoreOptions, FilesRestored};
 use rustix::fs::{
@@ -237,9 +237,8 @@ fn attributes_come_back() {
     let (_folder, data) = folder();
     write(data.join("file"), "x");
     fs::create_dir(data.join("directory")).expect("creates");
-    let set = |name: &str, attribute: &str, value: &[u8]| {
-        lsetxattr(data.join(name), attribute, value, XattrFlags::empty())
-    };
+    let set =
+        |name: &str, attribute: &str, value: &[u8]| lsetxattr(data.join(name), attribute, value, XattrFlags::empty());
     if let Err(error) = set("file", "user.binary", &[0, 255, 10, 13]) {
         eprintln!("NOT TESTED: the file system of {} has no extended attributes: {error}", data.display());
         return;
@@ -294,7 +293,12 @@ fn holes_come_back_as_holes_and_are_not_stored() {
         for name in ["sparse", "all hole", "late"] {
             let (before, after) = (data.join(name), target.join(name));
             assert!(fs::read(&before).expect("reads") == fs::read(&after).expect("reads"), "{name}");
-            assert!(blocks(after.clone()) <= blocks(before.clone()) + 64, "{name}: {} {}", blocks(after), blocks(before));
+            assert!(
+                blocks(after.clone()) <= blocks(before.clone()) + 64,
+                "{name}: {} {}",
+                blocks(after),
+                blocks(before)
+            );
         }
     });
 }
@@ -444,8 +448,12 @@ fn what_vanishes_fails_the_backup_or_is_named() {
         let target = data.with_file_name("restored");
         restore_to(&repository, &report.snapshot, &target, &as_root(&data)).await.expect("restores");
         assert!(!target.join("gone").exists());
-        assert!(fs::symlink_metadata(target.join("replaced")).expect("is there").is_symlink(), "it is what it was then");
-        let tree = String::from_utf8_lossy(&get_back(&repository, &report.snapshot).await.expect("reads")["tree"]).into_owned();
+        assert!(
+            fs::symlink_metadata(target.join("replaced")).expect("is there").is_symlink(),
+            "it is what it was then"
+        );
+        let tree = String::from_utf8_lossy(&get_back(&repository, &report.snapshot).await.expect("reads")["tree"])
+            .into_owned();
         assert!(!tree.contains("secret"), "nobody followed the link");
     });
 }
@@ -535,7 +543,8 @@ fn several_roots_keep_their_absolute_paths() {
         let repository = create(Store::memory()).await.expect("creates");
         let roots = ["single", "way", "a"].map(|name| folder.path().join(name)).to_vec();
         let engine = FilesEngine::new(roots, FilesOptions::default()).expect("roots");
-        let snapshot = backup(&repository, &engine, &BackupOptions::new("s", "h"), &()).await.expect("backs up").snapshot;
+        let snapshot =
+            backup(&repository, &engine, &BackupOptions::new("s", "h"), &()).await.expect("backs up").snapshot;
         let target = folder.path().join("restored");
         let everything = FilesRestoreOptions::default();
         restore_to(&repository, &snapshot, &target, &everything).await.expect("restores");
@@ -592,7 +601,8 @@ fn a_hundred_thousand_small_files_come_back() {
         let repository = create(Store::memory()).await.expect("creates");
         let mut times = Vec::new();
         let mut lap = Instant::now();
-        let mut lap = |what: &str| times.push(format!("{what} {:?}", std::mem::replace(&mut lap, Instant::now()).elapsed()));
+        let mut lap =
+            |what: &str| times.push(format!("{what} {:?}", std::mem::replace(&mut lap, Instant::now()).elapsed()));
         let first = good(&repository, &data).await;
         lap("first backup");
         let second = good(&repository, &data).await;
@@ -740,7 +750,8 @@ fn restore_forged(lines: &[&str], content: &[u8]) -> (tempfile::TempDir, Result<
     }
     let restored = run(async {
         let repository = create(Store::memory()).await.expect("creates");
-        let streams = Streams::from([("tree".to_owned(), tree.into_bytes()), ("content/x".to_owned(), content.to_vec())]);
+        let streams =
+            Streams::from([("tree".to_owned(), tree.into_bytes()), ("content/x".to_owned(), content.to_vec())]);
         let engine = StreamsEngine(streams);
         let report = backup(&repository, &engine, &BackupOptions::new("s", "h"), &()).await.expect("backs up");
         restore_to(&repository, &report.snapshot, &target, &FilesRestoreOptions::default()).await
@@ -774,7 +785,10 @@ fn a_tree_that_climbs_out_is_damage_and_nothing_is_restored() {
         ("a hard link out", vec![hard("/a", "FOLDER/outside")]),
         ("a hard link by a name", vec![hard("/a", "/../outside")]),
         ("a hard link to a file that has no other names", vec![file("/a"), hard("/b", "/a")]),
-        ("a hard link to a directory", vec![r#""path":"/a","type":"directory","linked":true"#.to_owned(), hard("/b", "/a")]),
+        (
+            "a hard link to a directory",
+            vec![r#""path":"/a","type":"directory","linked":true"#.to_owned(), hard("/b", "/a")],
+        ),
         ("a hard link without a file", vec![r#""path":"/a","type":"hardlink""#.to_owned()]),
         ("two of a name", vec![file("/a"), file("/a")]),
         ("another order", vec![file("/b"), file("/a")]),

@@ -93,7 +93,11 @@ fn a_stream_is_taken_over_and_no_byte_of_it_is_read() {
             let second = backup(&repository, &engine, &options, &sums).await.expect("backs up").snapshot;
             assert!(engine.written().is_empty(), "{delta:?}");
             assert_eq!(second.record.streams, first.record.streams);
-            assert_eq!((sums.0.into_inner(), sums.1.into_inner()), (0, 6_000_000), "bytes from the engine, and taken over");
+            assert_eq!(
+                (sums.0.into_inner(), sums.1.into_inner()),
+                (0, 6_000_000),
+                "bytes from the engine, and taken over"
+            );
             let totals = second.record.totals;
             assert_eq!((totals.bytes, totals.chunks_n), (6_000_000, first.record.totals.chunks_n));
             assert_eq!((totals.chunks_new_n, totals.nodes_new_n, totals.bytes_new), (0, 0, 0));
@@ -212,7 +216,8 @@ fn a_part_that_is_given_up_gives_up_what_it_took_over() {
     run(async {
         let repository = create(Store::memory()).await.expect("creates");
         let mut random = Random::seeded(5);
-        let before = Streams::from([("a".to_owned(), random.text(100_000)), ("part/x".to_owned(), random.text(100_000))]);
+        let before =
+            Streams::from([("a".to_owned(), random.text(100_000)), ("part/x".to_owned(), random.text(100_000))]);
         back_up(&repository, "s", &before).await.expect("backs up");
         let options = BackupOptions { shrunk_percent: 0, ..BackupOptions::new("s", "host") };
         let snapshot = backup(&repository, &Changing, &options, &()).await.expect("backs up").snapshot;
