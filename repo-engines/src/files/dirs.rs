@@ -50,3 +50,26 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
         None => (b"", path),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_directory_that_became_a_link_is_not_entered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(path("top/a/b")).expect("creates");
+        std::fs::create_dir_all(path("other/b")).expect("creates");
+        let mut dirs = Dirs::create(std::fs::File::open(path("top")).expect("opens").into());
+        dirs.open(b"/a/b").expect("opens");
+        dirs.open(b"").expect("leaves");
+        std::fs::rename(path("top/a"), path("moved")).expect("moves");
+        std::os::unix::fs::symlink(path("other"), path("top/a")).expect("links");
+        for way in [&b"a"[..], b"a/b"] {
+            let error = dirs.open(way).err();
+            assert!(matches!(error, Some(Errno::LOOP | Errno::NOTDIR)), "{error:?}");
+        }
+    }
+}

@@ -167,12 +167,12 @@ fn left_over(folder: &Path) -> Vec<PathBuf> {
     paths.filter(is_left).collect()
 }
 
-/// Calls something once, when the first bundle begins.
+/// Calls something once, when the first window of a long file has come by.
 struct WhenReading<F>(Mutex<Option<F>>);
 
 impl<F: FnOnce() + Send> Progress for WhenReading<F> {
     fn event(&self, event: Event) {
-        if matches!(&event, Event::StreamBegun { name, .. } if name.starts_with("content/")) {
+        if matches!(event, Event::Looked { bytes, .. } if bytes > 1 << 20) {
             let call = self.0.lock().expect("nothing panics while it is held").take();
             call.into_iter().for_each(|call| call());
         }
@@ -183,7 +183,7 @@ fn when_reading<F: FnOnce() + Send>(call: F) -> WhenReading<F> {
     WhenReading(Mutex::new(Some(call)))
 }
 
-/// More than all queues of a backup hold, so that its end is not read before its beginning was looked up.
+/// More than all queues of a backup hold, so that its end is not read before its first window was looked up.
 const LONG: usize = 96 << 20;
 
 #[test]
@@ -715,6 +715,38 @@ fn a_restore_that_ends_midway_leaves_the_target_and_the_next_one_clears_up() {
         assert_eq!(left_over(folder.path()), [PathBuf::from(&other)]);
         assert!(restored.warnings[0].contains("at work"), "{:?}", restored.warnings);
         assert_eq!(look(&target), look(&data));
+    });
+}
+
+#[test]
+fn a_restore_that_is_dropped_leaves_nothing() {
+    struct Counting(std::sync::atomic::AtomicU64);
+    impl Progress for Counting {
+        fn event(&self, event: Event) {
+            if let Event::Restored { bytes } = event {
+                self.0.fetch_add(bytes, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+    }
+
+    let (folder, data) = folder();
+    write(data.join("file"), Random::seeded(6).bytes(50 << 20));
+    let target = folder.path().join("target");
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = good(&repository, &data).await;
+        let (counting, options) = (Counting(Default::default()), as_root(&data));
+        let restored = || counting.0.load(std::sync::atomic::Ordering::SeqCst);
+        let mut work = Box::pin(files::restore(&repository, &snapshot, "", &target, &options, &counting));
+        std::future::poll_fn(|context| {
+            let polled = work.as_mut().poll(context);
+            assert!(polled.is_pending(), "it ended before it could be dropped");
+            if restored() > 1 << 20 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+        assert_eq!(left_over(folder.path()).len(), 1, "it was at work");
+        drop(work);
+        assert!(!target.exists() && left_over(folder.path()).is_empty());
     });
 }
 
