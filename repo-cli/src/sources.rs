@@ -4,6 +4,7 @@ use crate::exit::Failure;
 use crate::{args, secret};
 use clap::{Args, ValueEnum};
 use dedump_core::Engine;
+use dedump_engines::files::{FilesEngine, FilesOptions};
 use dedump_engines::postgres::{ClientOptions, DumpPart, PostgresEngine, PostgresOptions};
 use dedump_engines::{CommandEngine, CommandOptions, Source};
 use std::ffi::OsString;
@@ -76,7 +77,8 @@ impl ClientArgs {
 /// Which sources, and how databases among them are dumped.
 #[derive(Debug, Args)]
 pub struct SourceArgs {
-    /// Keep the other sources when one fails; the snapshot is partial then, and the exit code 3
+    /// Keep the other sources when one fails, and the other files when one can't be read; the snapshot is partial then, and the
+    /// exit code 3
     #[arg(long, help_heading = SOURCES)]
     partial: bool,
     /// Back up this source alone, by its name; may be repeated
@@ -87,6 +89,21 @@ pub struct SourceArgs {
     skip: Vec<String>,
     #[command(flatten)]
     client: ClientArgs,
+    /// Back up only what matches the pattern, as .gitignore has it; may be repeated
+    #[arg(long, value_name = "PATTERN", help_heading = FILES)]
+    include: Vec<String>,
+    /// Leave out what matches the pattern, like *.log, cache/ or /etc/ssl; may be repeated
+    #[arg(long, value_name = "PATTERN", help_heading = FILES)]
+    exclude: Vec<String>,
+    /// Read every file, also those whose size, times and inode are as they were
+    #[arg(long, help_heading = FILES)]
+    rescan: bool,
+    /// Do not go into directories on which another file system is mounted
+    #[arg(long, help_heading = FILES)]
+    one_file_system: bool,
+    /// Take directories of databases as files: for those whose server is stopped
+    #[arg(long, help_heading = FILES)]
+    databases_as_files: bool,
     /// Streams to dump side by side; more than one gives every table from 8 MiB on a stream of its own
     #[arg(long, value_name = "N", help_heading = DATABASES)]
     jobs: Option<usize>,
@@ -110,6 +127,7 @@ pub struct SourceArgs {
 }
 
 const SOURCES: &str = "Sources";
+const FILES: &str = "Files";
 const DATABASES: &str = "Databases";
 
 /// A part of a database.
@@ -137,6 +155,11 @@ impl SourceArgs {
             ("--partial", self.partial),
             ("--only", !self.only.is_empty()),
             ("--skip", !self.skip.is_empty()),
+            ("--include", !self.include.is_empty()),
+            ("--exclude", !self.exclude.is_empty()),
+            ("--rescan", self.rescan),
+            ("--one-file-system", self.one_file_system),
+            ("--databases-as-files", self.databases_as_files),
             ("--jobs", self.jobs.is_some()),
             ("--part", self.part.is_some()),
             ("--table", !self.tables.is_empty()),
@@ -172,11 +195,11 @@ impl SourceArgs {
         allow_empty: bool,
         listener: Option<&Listener>,
     ) -> Result<Vec<Source>, Failure> {
-        let postgres = self.postgres()?;
+        let options = (self.postgres()?, self.files());
         let mut sources = Vec::with_capacity(words.len());
         for word in words {
             let word = word.to_str().ok_or_else(|| Failure::usage(format!("what is {word:?}? a source is UTF-8")))?;
-            let (name, engine) = source(word, &postgres, allow_empty, listener)?;
+            let (name, engine) = source(word, &options, allow_empty, listener)?;
             sources.push(Source::new(name, engine)?);
         }
         for name in self.only.iter().chain(&self.skip) {
@@ -194,6 +217,17 @@ impl SourceArgs {
             return Err(Failure::usage("--skip leaves no source to back up"));
         }
         Ok(sources)
+    }
+
+    fn files(&self) -> FilesOptions {
+        FilesOptions {
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            rescan: self.rescan,
+            one_file_system: self.one_file_system,
+            partial: self.partial,
+            databases: self.databases_as_files,
+        }
     }
 
     fn postgres(&self) -> Result<PostgresOptions, Failure> {
@@ -221,22 +255,30 @@ fn split(word: &str) -> Option<(Option<&str>, &str, &str)> {
         _ => (None, word),
     };
     let (scheme, after) = rest.split_once(':')?;
-    ["postgres", "postgresql", "cmd"].contains(&scheme).then_some((name, rest, after))
+    ["postgres", "postgresql", "files", "cmd"].contains(&scheme).then_some((name, rest, after))
 }
 
 fn source(
     word: &str,
-    postgres: &PostgresOptions,
+    (postgres, files): &(PostgresOptions, FilesOptions),
     allow_empty: bool,
     listener: Option<&Listener>,
 ) -> Result<(String, Box<dyn Engine>), Failure> {
     let unknown = || {
         Failure::usage(format!(
-            "what is {word:?}? a source is postgres://USER@HOST/DATABASE or cmd:'COMMAND', with NAME= before it if you like; put \
+            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
              -- before a command"
         ))
     };
     let (name, url, after) = split(word).ok_or_else(unknown)?;
+    if url.starts_with("files:") {
+        let root = std::path::absolute(after).map_err(|error| {
+            Failure::usage(format!("{word:?} can't be: {error}; name a file or a directory, as in files:/etc/app"))
+        })?;
+        let usual = root.file_name().map_or_else(|| "root".to_owned(), |name| name.to_string_lossy().into_owned());
+        let engine = FilesEngine::new(vec![root], files.clone())?;
+        return Ok((name.map_or(usual, str::to_owned), Box::new(engine)));
+    }
     if !url.starts_with("cmd:") {
         let engine = PostgresEngine::new(url, postgres.clone())?;
         let name = name.map_or_else(|| engine.usual_name(), str::to_owned);
@@ -270,6 +312,7 @@ mod tests {
         );
         check("main=postgresql:///app", Some((Some("main"), "postgresql:///app", "///app")));
         check("cmd:env A=b printenv A", Some((None, "cmd:env A=b printenv A", "env A=b printenv A")));
+        check("etc=files:/etc", Some((Some("etc"), "files:/etc", "/etc")));
         check("conf=cmd:cat x", Some((Some("conf"), "cmd:cat x", "cat x")));
         for word in ["pg_dump", "-", "mysql://x", "name=", "a:b=cmd:x"] {
             check(word, None);

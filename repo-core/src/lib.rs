@@ -51,6 +51,7 @@ pub use crafts::chunker::{ChunkerKind, ChunkerParams};
 pub use crafts::crypto::slot::Argon2Params;
 pub use crafts::retention;
 pub use edges::cache::Cache;
+pub use edges::parent::ParentStreams;
 pub use edges::progress::{Event, Progress};
 pub use edges::source::{Engine, ReaderEngine, Sink, StreamWriter, Verdict, check_stream_name};
 pub use edges::store::{Requests, Store, StoreOptions};

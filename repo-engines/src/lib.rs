@@ -6,6 +6,7 @@
 //! | [`postgres::PostgresEngine`] | PostgreSQL's databases, in one moment | the exit status of its tools, the archive's end |
 //! | [`Several`] | several of these, in one snapshot | each one's own verdict |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
+//! | [`files::FilesEngine`] | files and directories | every file's state before and after it was read |
 //!
 //! An engine writes streams into a [`Sink`] and returns a [`Verdict`], and only then the dump becomes a snapshot: nothing is
 //! committed before the source itself said that the dump succeeded. The [`gates`] are the demands on a stream's content that
@@ -71,6 +72,7 @@
 //! [`Sink`]: dedump_core::Sink
 //! [`Verdict`]: dedump_core::Verdict
 
+pub mod files;
 pub mod gates;
 pub mod postgres;
 

@@ -14,9 +14,9 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Back up databases, what commands print, or standard input
+/// Back up databases, files, what commands print, or standard input
 ///
-/// A source is a database's URL, or a command; several become one snapshot. With --, dedump runs one command itself, without a
+/// A source is a database's URL, a directory, or a command; several become one snapshot. With --, dedump runs one command itself, without a
 /// shell, and stores its standard output. The snapshot is made only when every dump has succeeded and looks whole: a dump that
 /// failed never becomes a snapshot. With `-`, standard input is stored; nobody tells dedump then whether the command before the
 /// pipe failed, so prefer the other forms.
@@ -29,13 +29,14 @@ use std::time::{Duration, Instant};
 Sources:
   postgres://USER@HOST:PORT/DATABASE   a PostgreSQL database, in one moment, with its roles; * stands for all databases.
                                        As libpq reads URLs: postgres:///app?host=/run/postgresql, ?sslmode=verify-full, ...
+  files:PATH                           a file or a directory with all that is in it: owners, modes, times, links, holes
   cmd:'COMMAND ARG...'                 what a command prints; without a shell
-  NAME=SOURCE                          the streams of a source lie in a folder of its name [default: the database's or program's]
+  NAME=SOURCE                          the streams of a source lie in a folder of its name [default: the database's, directory's or program's]
 
 Examples:
   dedump backup postgres://backup@db1/app
   dedump backup 'postgres://backup@db1/*' --jobs 2
-  dedump backup postgres:///app conf=cmd:'kubectl get configmap -o yaml' --name nightly
+  dedump backup postgres:///app files:/etc/app conf=cmd:'kubectl get configmap -o yaml' --name nightly
   dedump backup postgres://app@localhost/app --via 'kubectl exec -i db-0 --'
   dedump backup --name app.dump -- pg_dump -Fc -Z0 app
   dedump backup --name app.sql --tag env=prod -- mariadb-dump --single-transaction app
@@ -181,7 +182,7 @@ fn alone(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<Box<dyn 
             Err(Failure::usage("give sources, or - for standard input, or a command behind --, and not two of them"))
         }
         ([word, ..], _) => Err(Failure::usage(format!(
-            "what is {word:?}? a source is postgres://USER@HOST/DATABASE or cmd:'COMMAND'; put -- before a command, as in \
+            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, files:PATH or cmd:'COMMAND'; put -- before a command, as in \
              `dedump backup --name app.dump -- pg_dump -Fc -Z0 app`"
         ))),
     }

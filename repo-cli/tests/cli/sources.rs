@@ -85,3 +85,30 @@ fn a_database_is_backed_up_by_its_url() {
     let nowhere = format!("postgres://postgres@/app?host={}", place.text("nowhere"));
     place.run(["backup", &nowhere].iter().chain(&bin)).expect_line(1, "check the host and the port in the URL");
 }
+
+#[test]
+fn files_are_backed_up_and_given_back() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("app/cache")).expect("makes");
+    fs::write(place.path("app/settings"), b"a = 1\n").expect("writes");
+    fs::write(place.path("app/cache/x"), b"x").expect("writes");
+    let source = format!("files:{}", place.text("app"));
+    place.run(["backup", &source, "--exclude", "cache/"]).expect_exit(0);
+    let again = place.json(["backup", &source, "--exclude", "cache/"]);
+    assert_eq!(again["snapshot"]["source"], "app");
+    let (copy, base) = (place.text("copy"), place.text("app"));
+    let to = format!("files:{copy}");
+    let ran = place.run(["restore", "latest", "--to", &to, "--base", &base]).expect_exit(0);
+    assert!(ran.out.starts_with("restored 1 file, 6 B, from snapshot"), "{}", ran.out);
+    assert_eq!(fs::read(place.path("copy/settings")).expect("is there"), b"a = 1\n");
+    assert!(!place.path("copy/cache").exists());
+    // What is there stays, unless it is to be replaced; then it is kept beside.
+    fs::write(place.path("copy/settings"), b"mine").expect("writes");
+    place.run(["restore", "latest", "--to", &to, "--base", &base]).expect_line(1, "--replace");
+    assert_eq!(fs::read(place.path("copy/settings")).expect("is there"), b"mine");
+    let replaced = place.json(["restore", "latest", "--to", &to, "--base", &base, "--replace"]);
+    assert_eq!(fs::read(place.path("copy/settings")).expect("is there"), b"a = 1\n");
+    let kept = replaced["replaced"].as_str().expect("it is kept");
+    assert_eq!(fs::read(Path::new(kept).join("settings")).expect("is there"), b"mine");
+    place.run(["restore", "latest", "--to", &place.text("x"), "--path", "/x"]).expect_line(2, "--path is for files");
+}

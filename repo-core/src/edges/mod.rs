@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod cpu;
+pub mod parent;
 pub mod progress;
 pub mod source;
 mod staged;

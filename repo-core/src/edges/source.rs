@@ -4,6 +4,8 @@
 //! the dump succeeded. The verdict comes before anything is committed: an engine that returns an error, or whose future
 //! is dropped, leaves no snapshot behind.
 
+use super::parent::{Before, ParentStreams};
+use crate::format::snapshot::StreamRecord;
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
     STREAM_NAME_BYTES_MAX, STREAM_NAME_PART_BYTES_MAX, STREAMS_MAX, STREAMS_OPEN_MAX, WINDOW_BYTES, WINDOWS_QUEUED_MAX,
@@ -54,6 +56,8 @@ struct SinkInner {
     sender: mpsc::Sender<Piece>,
     pool: WindowPool,
     names: Mutex<Names>,
+    /// The snapshot that the backup follows.
+    before: Option<Arc<dyn Before>>,
 }
 
 /// The streams that were opened and not given up.
@@ -92,6 +96,8 @@ pub(crate) enum Piece {
     Bytes { number: usize, window: Window },
     /// A stream is complete.
     End { number: usize, facts: BTreeMap<String, String> },
+    /// A stream of the snapshot before is taken over as it is.
+    Reuse { number: usize, stream: Box<StreamRecord> },
     /// A stream, complete or not, is not part of the dump any more.
     GiveUp { number: usize },
     /// The engine has given its verdict: nothing comes any more.
@@ -100,10 +106,37 @@ pub(crate) enum Piece {
 
 impl Sink {
     /// Creates a sink whose windows leave `headroom` bytes free in front, and the pipeline's end of it.
-    pub(crate) fn create(headroom: usize) -> (Sink, mpsc::Receiver<Piece>) {
+    pub(crate) fn create(headroom: usize, before: Option<Arc<dyn Before>>) -> (Sink, mpsc::Receiver<Piece>) {
         let (sender, receiver) = mpsc::channel(WINDOWS_QUEUED_MAX);
         let pool = WindowPool { headroom, free: Arc::default() };
-        (Sink { inner: Arc::new(SinkInner { sender, pool, names: Mutex::default() }), prefix: String::new() }, receiver)
+        let inner = SinkInner { sender, pool, names: Mutex::default(), before };
+        (Sink { inner: Arc::new(inner), prefix: String::new() }, receiver)
+    }
+
+    /// Returns what the snapshot that this backup follows has below this part; `None` if it follows none.
+    pub fn parent(&self) -> Option<ParentStreams> {
+        self.inner.before.as_ref().map(|before| ParentStreams::new(Arc::clone(before), &self.prefix))
+    }
+
+    /// Takes the stream of this name out of the snapshot before into this dump as it is, with its facts, unread. Returns
+    /// whether it could: not if there is none, or if something that it needs is not there any more, or about to go. Then the
+    /// engine has to write it.
+    ///
+    /// That the source's bytes are still those is the engine's word, which nobody verifies.
+    ///
+    /// # Errors
+    /// As [`Sink::stream`]; [`Error::Store`]: the stream's manifest can't be read.
+    pub async fn reuse(&self, name: &str) -> Result<bool> {
+        check_stream_name(name)?;
+        let name = format!("{}{name}", self.prefix);
+        let Some(before) = &self.inner.before else { return Ok(false) };
+        let Some(stream) = before.stream(&name) else { return Ok(false) };
+        if !before.holds(stream).await? {
+            return Ok(false);
+        }
+        let number = self.inner.take(&name, false)?;
+        self.inner.send(Piece::Reuse { number, stream: Box::new(stream.clone()) }).await?;
+        Ok(true)
     }
 
     /// Returns a sink for a part of this dump: the names of its streams begin with `name` and a slash.
@@ -147,20 +180,7 @@ impl Sink {
         check_stream_name(name)?;
         let name = format!("{}{name}", self.prefix);
         check_stream_name(&name)?;
-        let number = {
-            let mut names = self.inner.names();
-            check_against(&names.taken, &name)?;
-            if names.open_n >= STREAMS_OPEN_MAX {
-                return Err(Error::Invalid(format!(
-                    "more than {STREAMS_OPEN_MAX} streams are open at once; finish some before {name:?} is opened"
-                )));
-            }
-            let number = names.opened_n;
-            names.opened_n += 1;
-            names.open_n += 1;
-            names.taken.insert(name.clone(), Named { number, is_open: true });
-            number
-        };
+        let number = self.inner.take(&name, true)?;
         self.inner.send(Piece::Begin { number, name: name.clone() }).await?;
         let window = self.inner.pool.take();
         Ok(StreamWriter { inner: Arc::clone(&self.inner), name, number, window, sending: false })
@@ -175,6 +195,22 @@ impl Sink {
 impl SinkInner {
     fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a name for a stream that is to be written, or for one that is whole already; returns its number.
+    fn take(&self, name: &str, is_open: bool) -> Result<usize> {
+        let mut names = self.names();
+        check_against(&names.taken, name)?;
+        if is_open && names.open_n >= STREAMS_OPEN_MAX {
+            return Err(Error::Invalid(format!(
+                "more than {STREAMS_OPEN_MAX} streams are open at once; finish some before {name:?} is opened"
+            )));
+        }
+        let number = names.opened_n;
+        names.opened_n += 1;
+        names.open_n += usize::from(is_open);
+        names.taken.insert(name.to_owned(), Named { number, is_open });
+        Ok(number)
     }
 
     async fn send(&self, piece: Piece) -> Result<()> {

@@ -89,7 +89,7 @@ pub struct Totals {
     pub bytes_delta: u64,
     /// Bytes stored for them.
     pub bytes_stored_delta: u64,
-    /// Bytes read from the store or the cache for that.
+    /// Bytes read from the store or the cache for that, and for streams that were taken over from the parent.
     pub bytes_read_back: u64,
     /// How many new chunks have each depth, from 0: blobs to decode before theirs, in a row.
     pub depths: Vec<u64>,

@@ -1,7 +1,9 @@
 //! Backs up what an engine dumps. Commits last, and only what the engine vouches for.
 
 use super::pipeline::{self, Outcome, Plan};
+use super::reuse::Reusable;
 use crate::crafts::chunker::{Chunker, ChunkerParams};
+use crate::edges::parent::Before;
 use crate::edges::progress::Progress;
 use crate::edges::source::{Engine, Sink, Verdict};
 use crate::edges::system::now_ms;
@@ -167,7 +169,9 @@ async fn dump(
     let reader = PackReader::create(repository, read_from.unwrap_or(ReadFrom::Store));
     let fetcher = Fetcher::create_fixed(reader, loaded.index);
 
-    let (sink, pieces) = Sink::create(chunker.params().max_bytes as usize);
+    let reusable = parent.as_ref().map(|parent| Arc::new(Reusable::create(&fetcher, parent, chunker.params())));
+    let before = reusable.clone().map(|reusable| reusable as Arc<dyn Before>);
+    let (sink, pieces) = Sink::create(chunker.params().max_bytes as usize, before);
     let level = options.compression_level;
     let plan = Plan {
         repository,
@@ -193,6 +197,10 @@ async fn dump(
     }
     problems.append(&mut outcome.problems);
     outcome.bytes_read_back = fetcher.reader().bytes_read();
+    if let Some(reusable) = reusable {
+        outcome.bytes_read_back += reusable.bytes_read();
+        problems.append(&mut reusable.take_problems());
+    }
     Ok(Dumped { verdict, outcome, parent, problems })
 }
 

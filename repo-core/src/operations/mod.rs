@@ -17,6 +17,7 @@ pub mod reindex;
 pub mod restore;
 pub mod restore_plan;
 pub mod retention;
+mod reuse;
 pub mod sessions;
 pub mod stats;
 

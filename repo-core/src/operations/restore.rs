@@ -100,7 +100,11 @@ pub fn select<'a>(snapshot: &'a Snapshot, names: &[String]) -> Result<Vec<&'a St
     names.iter().map(find).collect()
 }
 
-async fn restore_stream(
+/// Writes one stream to a target; see [`restore`].
+///
+/// # Errors
+/// As [`restore`].
+pub(super) async fn restore_stream(
     fetcher: &Fetcher,
     stream: &StreamRecord,
     target: &mut dyn Target,

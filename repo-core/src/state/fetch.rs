@@ -13,13 +13,13 @@ use crate::words::limits::{NODE_BLOBS_CACHED_MAX, READS_MAX};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Reads from one repository through one index. It completes the index from the packs' own trailers if a fragment is
 /// lost; and where a pack is gone or damaged, it loads the index again, once a pack, to find its chunks elsewhere.
 pub struct Fetcher {
     reader: PackReader,
-    index: RwLock<Index>,
+    index: Arc<RwLock<Index>>,
     chains: Chains,
     /// Whether the index stays as it is, whatever is found.
     is_fixed: bool,
@@ -41,19 +41,24 @@ struct Repairs {
 impl Fetcher {
     /// Creates a fetcher over a loaded index, which reads from the store.
     pub fn create(repository: &Repository, index: Index) -> Self {
-        Self::over(PackReader::create(repository, ReadFrom::Store), index, false)
+        Self::over(PackReader::create(repository, ReadFrom::Store), Arc::new(RwLock::new(index)), false)
     }
 
     /// Creates a fetcher over an index that others rely on: it leaves the index as it is, and takes for missing what that
     /// does not know.
     pub fn create_fixed(reader: PackReader, index: Index) -> Self {
-        Self::over(reader, index, true)
+        Self::over(reader, Arc::new(RwLock::new(index)), true)
     }
 
-    fn over(reader: PackReader, index: Index, is_fixed: bool) -> Self {
+    /// Creates another such fetcher over the index of this one, which reads in a way of its own.
+    pub fn create_beside(&self, reader: PackReader) -> Self {
+        Self::over(reader, Arc::clone(&self.index), true)
+    }
+
+    fn over(reader: PackReader, index: Arc<RwLock<Index>>, is_fixed: bool) -> Self {
         Fetcher {
             reader,
-            index: RwLock::new(index),
+            index,
             chains: Chains::default(),
             is_fixed,
             repairs: Default::default(),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// How a database is put back.
 #[derive(Debug, Args)]
 pub struct DatabaseArgs {
-    /// Put the dump in the place of the database that is there, which stays under another name
+    /// Put it in the place of the database, or of the directory, that is there, which stays under another name
     #[arg(long, help_heading = DATABASES)]
     replace: bool,
     /// Drop the database that was replaced, when the new one is in its place
@@ -109,6 +109,11 @@ impl DatabaseArgs {
             ("--yes", self.yes),
         ];
         given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag).or_else(|| self.client.first_given())
+    }
+
+    /// Returns whether what is there is to be replaced.
+    pub fn is_to_replace(&self) -> bool {
+        self.replace
     }
 
     fn options(&self) -> Result<PostgresRestoreOptions, Failure> {

@@ -3,6 +3,7 @@
 mod database;
 mod plan;
 mod prices;
+mod tree;
 
 use crate::args::FilterArgs;
 use crate::context::Context;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tree::TreeArgs;
 
 /// Restore a snapshot to files, standard output or a database
 ///
@@ -34,12 +36,14 @@ Where it goes:
   --stream app.dump --to new.dump     one stream, to this file
   --stream app.dump --to DIR/         one stream, to DIR/app.dump
   --to DIR                            the whole snapshot, a file for each stream
+  --to files:DIR                      the files that `dedump backup files:PATH` has backed up; see Files
   --to postgres://USER@HOST/DATABASE  a database that `dedump backup postgres://...` has dumped; see Databases
 
 Examples:
   dedump restore latest --stream app.dump --to - | pg_restore -d app_new
   dedump restore latest --source app.dump --before 2026-01-31 --to restored/
   dedump restore 3fa94b10 --to restored/ --keep-going
+  dedump restore latest --only app --to files:/srv/app-copy --base /srv/app
   dedump restore latest --source app --to postgres://admin@db1/app_copy
   dedump restore latest --source app --to postgres://admin@db1/app --replace --dry-run
   dedump restore latest --plan --prices prices.txt --thaw-list keys.txt
@@ -83,6 +87,8 @@ pub struct RestoreArgs {
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
+    tree: TreeArgs,
+    #[command(flatten)]
     database: DatabaseArgs,
 }
 
@@ -96,6 +102,12 @@ enum Place {
 pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
     if let Some(url) = args.to.as_deref().and_then(database::url) {
         return database::run(context, &args, url);
+    }
+    if let Some(target) = args.to.as_deref().and_then(tree::directory) {
+        return tree::run(context, &args, &target);
+    }
+    if let Some(flag) = args.tree.first_given() {
+        return Err(Failure::usage(format!("{flag} is for files: --to files:DIR")));
     }
     if let Some(flag) = args.database.first_given() {
         return Err(Failure::usage(format!("{flag} is for a database: --to postgres://USER@HOST/DATABASE")));

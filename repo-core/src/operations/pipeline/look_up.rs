@@ -109,6 +109,7 @@ impl<'a> LookUp<'a> {
                     self.window(number, last).await?;
                     self.end(number, hash, facts).await?;
                 }
+                Step::Reuse { number, stream } => self.reuse(number, *stream),
                 // What it stored stays: others may share it by now, and the next backup may.
                 Step::GiveUp { number } => {
                     self.open.remove(&number);
@@ -126,6 +127,15 @@ impl<'a> LookUp<'a> {
         self.meta.finish().await?;
         self.outcome.streams = self.streams.into_values().collect();
         Ok(self.outcome)
+    }
+
+    /// Enters a stream of the parent, all of which was found in the index; see `operations/reuse.rs`.
+    fn reuse(&mut self, number: usize, stream: StreamRecord) {
+        let bytes = stream.bytes;
+        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.event(Event::StreamBegun { name: stream.name.clone(), bytes: Some(bytes) });
+        self.progress.event(Event::Looked { bytes, bytes_new: 0 });
+        self.streams.insert(number, stream);
     }
 
     async fn begin(&mut self, number: usize, name: String) {

@@ -115,11 +115,12 @@ pub(super) async fn run(mut plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Re
     Ok(Outcome { data, meta, fragments_n, fragment_bytes, problems, ..outcome })
 }
 
-/// What travels between the stages: a stream begins, goes on, ends, or never was. Windows of several streams may alternate.
+/// What travels between the stages: a stream begins, goes on, ends, is taken over whole, or never was. Windows of several streams may alternate.
 enum Step<T> {
     Begin { number: usize, name: String },
     Bytes { number: usize, bytes: T },
     End { number: usize, last: T, facts: BTreeMap<String, String> },
+    Reuse { number: usize, stream: Box<StreamRecord> },
     GiveUp { number: usize },
 }
 
@@ -174,7 +175,10 @@ async fn cut_stage(
     while let Some(piece) = pieces.recv().await {
         let step = match piece {
             // Of a writer that has not heard of it yet.
-            Piece::Begin { number, .. } | Piece::Bytes { number, .. } | Piece::End { number, .. }
+            Piece::Begin { number, .. }
+            | Piece::Bytes { number, .. }
+            | Piece::End { number, .. }
+            | Piece::Reuse { number, .. }
                 if given_up.contains(&number) =>
             {
                 continue;
@@ -184,6 +188,7 @@ async fn cut_stage(
                 given_up.insert(number);
                 Step::GiveUp { number }
             }
+            Piece::Reuse { number, stream } => Step::Reuse { number, stream },
             Piece::Begin { number, name } => {
                 left_over.insert(number, Vec::new());
                 Step::Begin { number, name }
@@ -250,6 +255,7 @@ async fn hash_stage(
                 hashed.stream_hash = Some(*hasher.finalize().as_bytes());
                 Step::End { number, last: hashed, facts }
             }
+            Step::Reuse { number, stream } => Step::Reuse { number, stream },
             Step::GiveUp { number } => {
                 hashers.remove(&number);
                 Step::GiveUp { number }
