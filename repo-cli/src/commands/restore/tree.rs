@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::Work;
 use crate::{human, output};
 use clap::Args;
-use dedump_core::{Snapshot, find};
+use dedump_core::{Error, Snapshot, find};
 use dedump_engines::files::{FilesRestoreOptions, FilesRestored, restore};
 use serde_json::json;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -62,7 +62,12 @@ pub fn run(context: &Context, args: &RestoreArgs, target: &Path) -> Outcome {
         let bytes =
             snapshot.record.streams.iter().filter(|stream| of_part(&stream.name)).map(|stream| stream.bytes).sum();
         let meter = context.started_meter(Work::Restore(bytes));
-        let restored = restore(&repository, &snapshot, &part, target, &options, &meter).await?;
+        // The library says what is there; how to replace it is this program's to say.
+        let say_how = |error: Error| match error.to_string() {
+            message if message.ends_with("allow it to be replaced") => Failure::failed(format!("{message} (--replace)")),
+            _ => error.into(),
+        };
+        let restored = restore(&repository, &snapshot, &part, target, &options, &meter).await.map_err(say_how)?;
         Ok((snapshot, restored))
     })?;
     restored.warnings.iter().for_each(|warning| output::warning(warning));
