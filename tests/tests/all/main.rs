@@ -23,6 +23,7 @@ mod kit;
 mod licences;
 mod model;
 mod postgres;
+mod postgres_parts;
 mod postgres_restore;
 mod protocol;
 mod prune;

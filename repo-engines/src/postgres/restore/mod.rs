@@ -16,6 +16,7 @@ mod load;
 mod plan;
 mod prepare;
 mod properties;
+mod rows;
 mod run;
 mod selection;
 mod server;
@@ -24,6 +25,7 @@ mod swap;
 
 pub use globals::Globals;
 pub use plan::PostgresPlan;
+pub use rows::{OnConflict, RowsOptions, RowsRestored};
 
 use super::client::{Client, ClientOptions};
 use super::dump::{DumpPart, JOBS_MAX};
