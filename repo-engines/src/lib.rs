@@ -10,7 +10,7 @@
 //!
 //! An engine writes streams into a [`Sink`] and returns a [`Verdict`], and only then the dump becomes a snapshot: nothing is
 //! committed before the source itself said that the dump succeeded. The [`gates`] are the demands on a stream's content that
-//! all engines share. [`redact()`] prints a command without its secrets.
+//! all engines share. [`redact()`] prints a command without its secrets. [`postgres::PostgresRestore`] puts a PostgreSQL dump back.
 //!
 //! ```
 //! # #[tokio::main]

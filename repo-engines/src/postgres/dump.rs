@@ -135,7 +135,6 @@ impl PostgresEngine {
     /// Returns what a source of this URL is called if nobody says: the database's name, or the host's for all databases.
     pub fn usual_name(&self) -> String {
         let name = match self.url.database() {
-            Some(ALL_DATABASES) | None if self.url.host().starts_with('/') => "local".to_owned(),
             Some(ALL_DATABASES) | None => self.url.host(),
             Some(name) => name.to_owned(),
         };

@@ -13,5 +13,8 @@ mod url;
 pub use as_dumped::AsDumped;
 pub use client::ClientOptions;
 pub use dump::{ALL_DATABASES, DumpPart, JOBS_MAX, LARGE_TABLE_BYTES, PostgresEngine, PostgresOptions};
-pub use restore::{Globals, Place, PostgresPlan, PostgresRestore, PostgresRestoreOptions, PostgresRestored};
+pub use restore::{
+    Globals, OnConflict, Place, PostgresPlan, PostgresRestore, PostgresRestoreOptions, PostgresRestored, RowsOptions,
+    RowsRestored,
+};
 pub use url::PostgresUrl;

@@ -185,7 +185,8 @@ pub(crate) fn explain(error: Error) -> Error {
 /// Adds what to do to an error that has known words.
 pub(crate) fn hinted(error: Error, known: &[(&str, &str)]) -> Error {
     let Error::DumpFailed(why) = error else { return error };
-    let hint = known.iter().find(|(said, _)| why.contains(said));
+    // What was explained once comes by again on its way up.
+    let hint = known.iter().find(|(said, _)| why.contains(said)).filter(|(_, hint)| !why.contains(hint));
     Error::DumpFailed(match hint {
         Some((_, hint)) => format!("{why}; {hint}"),
         None => why,

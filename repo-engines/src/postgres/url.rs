@@ -80,12 +80,12 @@ impl PostgresUrl {
         text
     }
 
-    /// Returns the hosts, for people: `db1`, or `local` for the usual socket.
+    /// Returns the hosts, for people: `db1`, or `local` for a socket.
     pub fn host(&self) -> String {
         let hosts = self.authority.rsplit_once('@').map_or(self.authority.as_str(), |(_, hosts)| hosts);
         let named = self.parameters.iter().find_map(|parameter| parameter.strip_prefix("host="));
         match if hosts.is_empty() { named.unwrap_or_default() } else { hosts } {
-            "" => "local".to_owned(),
+            host if is_socket(host) => "local".to_owned(),
             host => decode(host).unwrap_or_else(|_| host.to_owned()),
         }
     }
@@ -95,6 +95,11 @@ impl fmt::Debug for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PostgresUrl").field(&self.without_password()).finish()
     }
+}
+
+/// Returns whether a host is a folder with a socket in it, or the usual one.
+fn is_socket(host: &str) -> bool {
+    host.is_empty() || host.starts_with('/') || host.starts_with("%2F") || host.starts_with("%2f")
 }
 
 fn invalid(why: &str) -> Error {
@@ -157,7 +162,7 @@ mod tests {
             "postgres:///a%20b?host=/run/pg",
             Some("s3cret"),
             Some("a b"),
-            "/run/pg",
+            "local",
         );
         check(
             "postgres://a,b:1/x?sslmode=require&dbname=y",
@@ -166,7 +171,7 @@ mod tests {
             Some("y"),
             "a,b:1",
         );
-        check("postgres://u@%2Frun%2Fpg/x", "postgres://u@%2Frun%2Fpg/x", None, Some("x"), "/run/pg");
+        check("postgres://u@%2Frun%2Fpg/x", "postgres://u@%2Frun%2Fpg/x", None, Some("x"), "local");
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod licences;
 mod model;
 mod postgres;
 mod postgres_engine;
+mod postgres_parts;
 mod postgres_restore;
 mod protocol;
 mod prune;

@@ -1,8 +1,8 @@
 //! Dumps of PostgreSQL go back into real servers: whole, under their names, and without harm to what was there.
 
 use crate::kit::postgres::{Lock, Postgres};
-use crate::kit::{create, in_time, run, snapshots};
-use dedump_core::{BackupOptions, Error, Filter, Repository, Result, Snapshot, Store, backup, list, list_holds};
+use crate::kit::{create, in_time, open, run, snapshots};
+use dedump_core::{BackupOptions, Error, Filter, Repository, Result, Snapshot, Store, backup, find, list, list_holds};
 use dedump_engines::postgres::{
     ClientOptions, Globals, Place, PostgresEngine, PostgresOptions, PostgresRestore, PostgresRestoreOptions,
     PostgresRestored,
@@ -121,8 +121,9 @@ fn content(postgres: &Postgres, database: &str) -> String {
 
 /// Says what roles a server has.
 fn roles(postgres: &Postgres) -> String {
-    let query = "SELECT rolname, rolcanlogin, rolconnlimit, rolpassword, rolconfig, shobj_description(oid, 'pg_authid') FROM pg_authid
-        WHERE rolname !~ '^pg_' ORDER BY 1; SELECT roleid::regrole::text, member::regrole::text FROM pg_auth_members
+    let query = "SELECT rolname, rolcanlogin, rolconnlimit, rolpassword, shobj_description(oid, 'pg_authid') FROM pg_authid
+        WHERE rolname !~ '^pg_' ORDER BY 1;
+        SELECT rolname, rolconfig FROM pg_roles ORDER BY 1; SELECT roleid::regrole::text, member::regrole::text FROM pg_auth_members
         WHERE roleid > 16000 ORDER BY 1, 2;";
     postgres.psql("postgres", query)
 }
@@ -133,7 +134,7 @@ fn databases(postgres: &Postgres) -> Vec<String> {
 }
 
 /// Backs up a database of a server, with so many jobs.
-async fn dump(repository: &Repository, postgres: &Postgres, database: &str, jobs: usize) -> Snapshot {
+pub async fn dump(repository: &Repository, postgres: &Postgres, database: &str, jobs: usize) -> Snapshot {
     let options = PostgresOptions { client: here(), jobs, ..PostgresOptions::default() };
     let engine = PostgresEngine::new(&postgres.url(database), options).expect("good options");
     in_time(backup(repository, &engine, &BackupOptions::new("app", "host"), &())).await.expect("backs up").snapshot
@@ -144,7 +145,7 @@ fn here() -> ClientOptions {
     ClientOptions { programs: Some("/usr/lib/postgresql/15/bin".into()), ..ClientOptions::default() }
 }
 
-fn usual() -> PostgresRestoreOptions {
+pub fn usual() -> PostgresRestoreOptions {
     PostgresRestoreOptions { client: here(), by: "tester@host".to_owned(), ..PostgresRestoreOptions::default() }
 }
 
@@ -163,7 +164,12 @@ async fn put_back(
 }
 
 /// Puts a dump back that must be refused; returns what the user hears.
-async fn refused(repository: &Repository, snapshot: &Snapshot, url: &str, options: PostgresRestoreOptions) -> String {
+pub async fn refused(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    url: &str,
+    options: PostgresRestoreOptions,
+) -> String {
     match put_back(repository, snapshot, url, options).await {
         Err(Error::Target(why)) => why,
         other => panic!("{other:?}"),
@@ -171,7 +177,7 @@ async fn refused(repository: &Repository, snapshot: &Snapshot, url: &str, option
 }
 
 #[track_caller]
-fn assert_says(why: &str, words: &[&str]) {
+pub fn assert_says(why: &str, words: &[&str]) {
     for words in words {
         assert!(why.contains(words), "{words:?} is not in: {why}");
     }
@@ -179,7 +185,7 @@ fn assert_says(why: &str, words: &[&str]) {
 }
 
 #[track_caller]
-fn assert_same(found: &str, expected: &str) {
+pub fn assert_same(found: &str, expected: &str) {
     for (found, expected) in found.lines().zip(expected.lines()) {
         assert_eq!(found, expected);
     }
@@ -215,7 +221,7 @@ fn a_dump_comes_back_whole_on_another_server() {
 }
 
 /// A server with the database `app`, which has a table with a stream of its own when several jobs dump it.
-fn simple() -> Postgres {
+pub fn simple() -> Postgres {
     let postgres = Postgres::start();
     postgres.create_database("app");
     postgres.psql(
@@ -233,7 +239,7 @@ fn simple() -> Postgres {
     postgres
 }
 
-fn rows(postgres: &Postgres, database: &str, table: &str) -> String {
+pub fn rows(postgres: &Postgres, database: &str, table: &str) -> String {
     postgres.psql(database, &format!("SELECT count(*) FROM {table}")).trim().to_owned()
 }
 
@@ -402,13 +408,8 @@ fn a_missing_role_is_an_error_before_anything_is_loaded() {
         );
         assert_eq!(databases(&here), Vec::<String>::new());
         // Waved through, and counted: a role for each of its statements.
-        let restored = put_back(
-            &repository,
-            &snapshot,
-            &here.url("app"),
-            PostgresRestoreOptions { ignore_errors: true, ..none.clone() },
-        );
-        let restored = restored.await.expect("restores");
+        let options = PostgresRestoreOptions { ignore_errors: true, ..none.clone() };
+        let restored = put_back(&repository, &snapshot, &here.url("app"), options).await.expect("restores");
         assert!(restored.errors_n > 5 && restored.rows_n == 3010, "{restored:?}");
         assert_says(&restored.problems.join(" "), &["role \"App owner\" does not exist"]);
         // Without owners and privileges only the policy's are left.
@@ -469,40 +470,293 @@ fn an_error_while_loading_ends_it_and_leaves_everything_as_it_was() {
     });
 }
 
+/// The URL and the repository of the process that is killed.
+const KILLED: &str = "DEDUMP_TEST_KILLED";
+
+/// This test is two processes: the one that is killed is this same test, told by its environment.
 #[test]
-fn what_an_interrupted_restore_left_is_named_and_dropped() {
+fn what_a_killed_restore_left_is_named_and_dropped() {
+    let name = "postgres_restore::what_a_killed_restore_left_is_named_and_dropped";
+    if let Ok(told) = std::env::var(KILLED) {
+        let (url, root) = told.split_once(' ').expect("a URL and a folder");
+        return run(async {
+            let repository = open(Store::local(root).expect("is there")).await.expect("opens");
+            let snapshot = find(&repository, "latest", &Filter::default()).await.expect("is there");
+            let options = PostgresRestoreOptions { safety_snapshot: false, ..replacing() };
+            put_back(&repository, &snapshot, url, options).await.map(drop).expect("it is killed before");
+        });
+    }
     let postgres = simple();
     postgres.psql(
         "app",
         "CREATE FUNCTION slow(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
-            IF current_database() LIKE '%\\_dedump\\_%' AND $1 = 90 THEN PERFORM pg_advisory_lock(42); END IF; RETURN true; END $$;
+            WHILE $1 = 90 AND EXISTS (SELECT FROM pg_roles WHERE rolname = 'pause') LOOP PERFORM pg_sleep(0.05); END LOOP;
+            RETURN true; END $$;
         ALTER TABLE part.configs ADD CHECK (public.slow(id));",
     );
     run(async {
-        let repository = create(Store::memory()).await.expect("creates");
+        let root = postgres.folder().join("repository");
+        let repository = create(Store::create_local(&root).expect("a new folder")).await.expect("creates");
         let snapshot = dump(&repository, &postgres, "app", 1).await;
         let left = format!("app_dedump_{}", snapshot.id.short());
-        // Advisory locks are of one database each: it waits for one that the test holds in the unfinished one.
-        let options = PostgresRestoreOptions { safety_snapshot: false, ..replacing() };
-        let restore = PostgresRestore::new(&postgres.url("app"), options).expect("good options");
-        let work = restore.run(&repository, &snapshot, "", &());
-        let mut work = Box::pin(work);
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_restore'";
-        while postgres.psql("postgres", waits) == "0\n" {
-            let soon = tokio::time::timeout(std::time::Duration::from_millis(20), &mut work).await;
-            assert!(soon.is_err(), "it ends before it is interrupted");
-        }
+        postgres.psql("postgres", "CREATE ROLE pause");
+        let mut killed = std::process::Command::new(std::env::current_exe().expect("a test is a program"));
+        killed
+            .args([name, "--exact", "--nocapture"])
+            .env(KILLED, format!("{} {}", postgres.url("app"), root.display()));
+        let mut killed = killed.stdout(std::process::Stdio::null()).spawn().expect("starts");
+        wait_for(&postgres, "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await;
         let again = refused(&repository, &snapshot, &postgres.url("app"), replacing()).await;
-        assert_says(&again, &["another restore of app is filling the database ", &left, "psql", "wait for it"]);
-        drop(work);
+        assert_says(&again, &["another restore of app is filling the database ", &left, "dedump", "wait for it"]);
+        killed.kill().expect("kills");
+        killed.wait().expect("it is gone");
         assert_eq!(databases(&postgres), ["app".to_owned(), left.clone()]);
         assert_eq!(rows(&postgres, "app", "part.configs"), "100");
-        let gone = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{left}'");
-        while postgres.psql("postgres", &gone) != "0\n" {}
+        postgres.psql("postgres", "DROP ROLE pause");
+        wait_for(&postgres, &format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = '{left}'")).await;
+        let restore = PostgresRestore::new(&postgres.url("app"), replacing()).expect("good options");
         let plan = restore.plan(&repository, &snapshot, "").await.expect("plans");
         assert_eq!(plan.leftovers, [left.clone()]);
         let restored = in_time(restore.run(&repository, &snapshot, "", &())).await.expect("restores");
         assert_says(&restored.warnings.join(" "), &[&left, "which a restore had left unfinished, was dropped"]);
-        assert_eq!(databases(&postgres).len(), 2);
+        assert_eq!(databases(&postgres), ["app".to_owned(), restored.kept.expect("it stays")]);
+    });
+}
+
+/// Waits until a server answers yes.
+async fn wait_for(postgres: &Postgres, question: &str) {
+    in_time(async {
+        while postgres.psql("postgres", question) != "t\n" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_restore_that_is_dropped_ends_its_tools_and_touches_nothing() {
+    let postgres = simple();
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = dump(&repository, &postgres, "app", 1).await;
+        let restore = PostgresRestore::new(&postgres.url("app"), replacing()).expect("good options");
+        let mut work = Box::pin(restore.run(&repository, &snapshot, "", &()));
+        while !databases(&postgres).iter().any(|name| name.contains("_dedump_")) {
+            let soon = tokio::time::timeout(std::time::Duration::from_millis(5), &mut work).await;
+            assert!(soon.is_err(), "it ends before it is dropped");
+        }
+        drop(work);
+        wait_for(&postgres, "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'dedump'").await;
+        assert_eq!(rows(&postgres, "app", "part.configs"), "100");
+    });
+}
+
+#[test]
+fn a_server_that_does_not_play_along_is_told_in_a_line() {
+    let postgres = simple();
+    let hba = postgres.folder().join("data/pg_hba.conf");
+    let rules = std::fs::read_to_string(&hba).expect("the server has one");
+    std::fs::write(&hba, format!("local all locked scram-sha-256\n{rules}")).expect("writable");
+    let users = "SELECT pg_reload_conf(); CREATE ROLE locked LOGIN PASSWORD 'x'; CREATE ROLE plain LOGIN; CREATE ROLE maker LOGIN CREATEDB;";
+    postgres.psql("postgres", users);
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = dump(&repository, &postgres, "app", 1).await;
+        let check = async |url: &str, options: PostgresRestoreOptions, words: &[&str]| {
+            let why = refused(&repository, &snapshot, url, options).await;
+            assert_says(&why, words);
+            assert_eq!(databases(&postgres), ["app"]);
+        };
+        let to = |user: &str| postgres.url_of(user, "new");
+        check("postgres://me@127.0.0.1:1/new", usual(), &["Connection refused", "check the host and the port"]).await;
+        let no_host = "postgres://me@no-such-host.invalid/new";
+        check(no_host, usual(), &["could not translate host name", "check the host's name"]).await;
+        check(&to("locked"), usual(), &["no password supplied", "~/.pgpass", "--db-password-file"]).await;
+        let client = ClientOptions { password: Some("wrong s3cret".to_owned()), ..here() };
+        let wrong = PostgresRestoreOptions { client, ..usual() };
+        let words = ["password authentication failed for user \"locked\"", "check the user, and the password"];
+        check(&to("locked"), wrong, &words).await;
+        check(&to("plain"), usual(), &["user plain may not create databases", "give it CREATEDB"]).await;
+
+        let empty = postgres.folder().join("no_tools");
+        std::fs::create_dir(&empty).expect("a new folder");
+        let options = |programs: &std::path::Path| {
+            let client = ClientOptions { programs: Some(programs.to_owned()), ..ClientOptions::default() };
+            PostgresRestoreOptions { client, ..usual() }
+        };
+        let words = ["cannot start", "pg_restore", "Debian package postgresql-client-15", "--pg-bin"];
+        check(&to("postgres"), options(&empty), &words).await;
+        let old = postgres.folder().join("old_tools");
+        std::fs::create_dir(&old).expect("a new folder");
+        let path = old.join("pg_restore");
+        std::fs::write(&path, "#!/bin/sh\necho 'pg_restore (PostgreSQL) 14.9'\n").expect("writable");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+        let words = ["pg_restore is of version 14 and the dump was made by version 15", "postgresql-client-15"];
+        check(&to("postgres"), options(&old), &words).await;
+
+        // Who may create databases may not give what is in them to others.
+        let words = ["must be member of role \"postgres\"", "--no-owner", "there is still no database new"];
+        check(&to("maker"), usual(), &words).await;
+        let options = PostgresRestoreOptions { no_owner: true, no_privileges: true, ..usual() };
+        put_back(&repository, &snapshot, &to("maker"), options).await.expect("restores");
+        assert_eq!(postgres.psql("new", "SELECT relowner::regrole FROM pg_class WHERE relname = 'big'"), "maker\n");
+        // Roles are for those who may create them.
+        let roles = awkward();
+        let snapshot = dump(&repository, &roles, "app", 1).await;
+        let why = refused(&repository, &snapshot, &to("maker").replace("/new", "/more"), usual()).await;
+        assert_says(&why, &["roles: CREATE ROLE ", "permission denied to create role", "--globals none"]);
+    });
+}
+
+#[test]
+fn a_plan_says_what_from_when_how_large_and_what_is_lost_and_changes_nothing() {
+    let postgres = simple();
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = dump(&repository, &postgres, "app", 2).await;
+        let restore = PostgresRestore::new(&postgres.url("app"), replacing()).expect("good options");
+        let plan = restore.plan(&repository, &snapshot, "").await.expect("plans");
+        assert_eq!((plan.rows_n, plan.streams.len(), plan.time.is_some()), (50_101, 2, true));
+        assert!(plan.bytes > 9_000_000 && plan.existing_bytes.is_some_and(|bytes| bytes > 9_000_000));
+        let text = plan.to_string();
+        for words in [
+            "what:  app as of 20",
+            &snapshot.id.short(),
+            "50101 rows",
+            "to:    app on ",
+            "lost:  whatever was changed there since",
+            "back up app as safety/",
+            "takes the place of app, which stays under another name",
+            "warning: psql is 15.",
+        ] {
+            assert!(text.contains(words), "{words:?} is not in {text}");
+        }
+        assert_eq!(
+            (databases(&postgres), snapshots(&repository).await.expect("lists").len()),
+            (vec!["app".to_owned()], 1)
+        );
+        let new = PostgresRestore::new(&postgres.url("other"), usual()).expect("good options");
+        let plan = new.plan(&repository, &snapshot, "").await.expect("plans");
+        assert_eq!((plan.existing_bytes, plan.steps.len()), (None, 1));
+        let why = new.plan(&repository, &snapshot, "app/").await.expect_err("no such folder").to_string();
+        assert_says(&why, &["no PostgreSQL dump \"app\""]);
+    });
+}
+
+#[test]
+fn damage_is_found_before_anything_is_touched_if_asked_for() {
+    let postgres = simple();
+    run(async {
+        let root = postgres.folder().join("repository");
+        let repository = create(Store::create_local(&root).expect("a new folder")).await.expect("creates");
+        let snapshot = dump(&repository, &postgres, "app", 1).await;
+        postgres.psql("app", "CREATE TABLE later (id int)");
+        damage(&root);
+        for verify_first in [true, false] {
+            let snapshots_n = snapshots(&repository).await.expect("lists").len();
+            let options = PostgresRestoreOptions { verify_first, ..replacing() };
+            let error =
+                put_back(&repository, &snapshot, &postgres.url("app"), options).await.expect_err("it is damaged");
+            assert!(error.is_damage(), "{error}");
+            assert_eq!(
+                (databases(&postgres), rows(&postgres, "app", "later")),
+                (vec!["app".to_owned()], "0".to_owned())
+            );
+            // The safety snapshot comes behind the verification.
+            let more_n = snapshots(&repository).await.expect("lists").len() - snapshots_n;
+            assert_eq!(more_n, usize::from(!verify_first));
+        }
+    });
+}
+
+/// Changes a byte in the middle of the largest object of a store.
+fn damage(root: &std::path::Path) {
+    let (mut folders, mut largest) = (vec![root.to_owned()], (0, root.to_owned()));
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("readable") {
+            let path = entry.expect("readable").path();
+            match std::fs::metadata(&path).expect("there") {
+                metadata if metadata.is_dir() => folders.push(path),
+                metadata => largest = largest.max((metadata.len(), path)),
+            }
+        }
+    }
+    let mut bytes = std::fs::read(&largest.1).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&largest.1, bytes).expect("writable");
+}
+
+const STAND_IN: &str = "
+    CREATE TABLE @extschema@.hook_calls (n serial, hook text, tables_n bigint);
+    CREATE FUNCTION @extschema@.note(hook text) RETURNS void LANGUAGE sql AS $$
+        INSERT INTO @extschema@.hook_calls (hook, tables_n)
+        SELECT $1, count(*) FROM pg_class WHERE relkind = 'r' AND relname IN ('metrics', 'configs') $$;
+    CREATE FUNCTION @extschema@.timescaledb_pre_restore() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM @extschema@.note('pre');
+        EXECUTE format('ALTER DATABASE %I SET timescaledb.restoring = ''on''', current_database()); RETURN true; END $$;
+    CREATE FUNCTION @extschema@.timescaledb_post_restore() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM @extschema@.note('post');
+        EXECUTE format('ALTER DATABASE %I RESET timescaledb.restoring', current_database()); RETURN true; END $$;";
+
+#[test]
+fn timescaledb_is_prepared_before_and_after_and_must_be_the_same_version() {
+    let old = Postgres::start_with_extension("timescaledb", &["2.17.0", "2.18.0"], STAND_IN);
+    let new = Postgres::start_with_extension("timescaledb", &["2.18.0"], STAND_IN);
+    let plain = Postgres::start();
+    old.create_database("app");
+    let script = "CREATE EXTENSION timescaledb VERSION '2.17.0';
+        CREATE TABLE metrics AS SELECT n AS id, repeat(md5(n::text), 6) AS t FROM generate_series(1, 50000) n;
+        CREATE TABLE configs AS SELECT 1 AS id;";
+    old.psql("app", script);
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = dump(&repository, &old, "app", 2).await;
+        let options = PostgresRestoreOptions { jobs: 4, ..usual() };
+        let restored = put_back(&repository, &snapshot, &old.url("other"), options).await.expect("restores");
+        assert_says(&restored.warnings.join(" "), &["restored by one job"]);
+        assert_eq!(old.psql("other", "SELECT hook, tables_n FROM hook_calls ORDER BY n"), "pre|0\npost|2\n");
+        let version = "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'";
+        assert_eq!(old.psql("other", version), "2.17.0\n");
+        assert_eq!(old.psql("other", "SELECT count(*) FROM pg_db_role_setting WHERE setdatabase <> 0"), "0\n");
+        assert_eq!(rows(&old, "other", "metrics"), "50000");
+        let why = refused(&repository, &snapshot, &new.url("app"), usual()).await;
+        assert_says(&why, &["needs TimescaleDB 2.17.0, and the server has 2.18.0", "install that version"]);
+        let why = refused(&repository, &snapshot, &plain.url("app"), usual()).await;
+        assert_says(
+            &why,
+            &["needs the extension timescaledb 2.17.0, which the server does not have", "install its package"],
+        );
+    });
+}
+
+#[test]
+fn one_of_all_databases_comes_back() {
+    let (there, here) = (simple(), Postgres::start());
+    there.create_database("Other one");
+    there.psql("Other one", "CREATE ROLE other; CREATE TABLE t AS SELECT 1 AS n; ALTER TABLE t OWNER TO other");
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = dump(&repository, &there, "*", 1).await;
+        let restore = PostgresRestore::new(&here.url(""), usual()).expect("good options");
+        let restored =
+            in_time(restore.run(&repository, &snapshot, "databases/Other%20one/", &())).await.expect("restores");
+        assert_eq!((restored.database.as_str(), restored.rows_n), ("Other one", 1));
+        assert_eq!(restored.roles, ["other"]);
+        assert_eq!(here.psql("Other one", "SELECT relowner::regrole FROM pg_class WHERE relname = 't'"), "other\n");
+        let why = restore.run(&repository, &snapshot, "", &()).await.expect_err("which one").to_string();
+        assert_says(&why, &["there is one in databases/Other%20one/, databases/app/"]);
+    });
+}
+
+#[test]
+fn a_restore_can_be_spawned() {
+    let postgres = simple();
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = dump(&repository, &postgres, "app", 1).await;
+        let restore = PostgresRestore::new(&postgres.url("new"), usual()).expect("good options");
+        let work = tokio::spawn(async move { restore.run(&repository, &snapshot, "", &()).await });
+        in_time(work).await.expect("no panic").expect("restores");
     });
 }

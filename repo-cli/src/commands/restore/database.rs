@@ -9,7 +9,8 @@ use crate::{human, output};
 use clap::{Args, ValueEnum};
 use dedump_core::{Snapshot, find};
 use dedump_engines::postgres::{
-    Globals, Place, PostgresPlan, PostgresRestore, PostgresRestoreOptions, PostgresRestored,
+    Globals, OnConflict, Place, PostgresPlan, PostgresRestore, PostgresRestoreOptions, PostgresRestored, RowsOptions,
+    RowsRestored,
 };
 use serde_json::json;
 use std::io::{self, IsTerminal};
@@ -37,6 +38,14 @@ pub struct DatabaseArgs {
     /// Restore this table alone; may be repeated
     #[arg(long = "table", value_name = "SCHEMA.TABLE", help_heading = DATABASES)]
     tables: Vec<String>,
+    /// Restore only those rows of the one table for which this SQL condition holds, into the table that is there
+    ///
+    /// It is your own SQL, and is run as such with your rights.
+    #[arg(long = "where", value_name = "CONDITION", help_heading = DATABASES, requires = "tables")]
+    condition: Option<String>,
+    /// What to do with a row whose key is there already: fail, skip (it stays) or update (it becomes as it was)
+    #[arg(long, value_name = "WHAT", help_heading = DATABASES, value_enum, hide_possible_values = true, requires = "tables")]
+    on_conflict: Option<Conflict>,
     /// Restore only the schema, or only the data
     #[arg(long, value_name = "PART", help_heading = DATABASES, value_enum)]
     part: Option<Part>,
@@ -88,7 +97,40 @@ enum WhichGlobals {
     None,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Conflict {
+    Fail,
+    Skip,
+    Update,
+}
+
 impl DatabaseArgs {
+    /// Returns which rows are to be put back, if only rows are.
+    fn rows(&self) -> Result<Option<RowsOptions>, Failure> {
+        if self.condition.is_none() && self.on_conflict.is_none() {
+            return Ok(None);
+        }
+        let [table] = &self.tables[..] else {
+            return Err(Failure::usage(
+                "--where and --on-conflict are for the rows of one table; name it with --table",
+            ));
+        };
+        if self.replace || self.into_existing || self.part.is_some() || !self.schemas.is_empty() {
+            return Err(Failure::usage(
+                "rows go into the table that is there: leave --replace, --into-existing, --schema and --part out",
+            ));
+        }
+        Ok(Some(RowsOptions {
+            table: table.clone(),
+            condition: self.condition.clone().unwrap_or_default(),
+            on_conflict: match self.on_conflict {
+                None | Some(Conflict::Fail) => OnConflict::Fail,
+                Some(Conflict::Skip) => OnConflict::Skip,
+                Some(Conflict::Update) => OnConflict::Update,
+            },
+        }))
+    }
+
     /// Returns the first flag that was given and means nothing where no database is put back.
     pub fn first_given(&self) -> Option<&'static str> {
         let given = [
@@ -96,6 +138,8 @@ impl DatabaseArgs {
             ("--into-existing", self.into_existing),
             ("--schema", !self.schemas.is_empty()),
             ("--table", !self.tables.is_empty()),
+            ("--drop-old", self.drop_old),
+            ("--disconnect", self.disconnect),
             ("--part", self.part.is_some()),
             ("--no-owner", self.no_owner),
             ("--no-privileges", self.no_privileges),
@@ -159,6 +203,9 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     }
     let database = &args.database;
     let restore = PostgresRestore::new(url, database.options()?)?;
+    if let Some(rows) = database.rows()? {
+        return put_rows(context, args, &restore, &rows);
+    }
     let started = Instant::now();
     let done = context.with_repository(STANDS, async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
@@ -168,7 +215,7 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
             return Ok((plan, None));
         }
         if (database.replace || database.into_existing) && plan.existing.is_some() && !database.yes {
-            confirm(&plan).await?;
+            confirm(plan.to_string().trim_end(), &format!("{}/{}", plan.host, plan.database)).await?;
         }
         let meter = context.started_meter(Work::Restore(plan.bytes));
         let restored = restore.run(&repository, &snapshot, &prefix, &meter).await?;
@@ -211,16 +258,62 @@ fn prefix(snapshot: &Snapshot, only: Option<&str>) -> Result<String, Failure> {
     }
 }
 
+/// Puts rows of one table back.
+fn put_rows(context: &Context, args: &RestoreArgs, restore: &PostgresRestore, rows: &RowsOptions) -> Outcome {
+    if args.database.dry_run || args.plan {
+        return Err(Failure::usage("for rows there is no dry run: they go in by one transaction, or not at all"));
+    }
+    let restored = context.with_repository("the table is as it was", async |repository| {
+        let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
+        let prefix = prefix(&snapshot, args.only.as_deref())?;
+        if !args.database.yes {
+            let what = format!("rows of {} in {} will change", rows.table, restore.place());
+            confirm(&what, &restore.place()).await?;
+        }
+        let meter = context.started_meter(Work::Restore(0));
+        Ok(restore.rows(&repository, &snapshot, &prefix, rows, &meter).await?)
+    })?;
+    restored.warnings.iter().for_each(|warning| output::warning(warning));
+    context.report(|| rows_to_json(&restored), || rows_to_text(&rows.table, &restored))?;
+    Ok(Exit::Done)
+}
+
+fn rows_to_json(restored: &RowsRestored) -> serde_json::Value {
+    json!({
+        "rows": restored.read_n,
+        "matching": restored.matching_n,
+        "inserted": restored.inserted_n,
+        "updated": restored.updated_n,
+        "skipped": restored.skipped_n,
+        "streams": restored.streams,
+        "safety_snapshot": restored.safety_snapshot.map(|id| id.to_string()),
+        "warnings": restored.warnings,
+    })
+}
+
+fn rows_to_text(table: &str, restored: &RowsRestored) -> String {
+    let [read, matching, inserted, updated, skipped] =
+        [restored.read_n, restored.matching_n, restored.inserted_n, restored.updated_n, restored.skipped_n]
+            .map(human::count);
+    let mut text = format!(
+        "{} of {read} rows of {} are meant: {inserted} inserted, {updated} updated, {skipped} left as they are\n",
+        matching,
+        human::safe(table)
+    );
+    if let Some(id) = restored.safety_snapshot {
+        text.push_str(&format!("the database as it was before is snapshot {}, which is held\n", id.short()));
+    }
+    text
+}
+
 /// Asks for the name of what will be replaced or changed.
-async fn confirm(plan: &PostgresPlan) -> Result<(), Failure> {
+async fn confirm(what: &str, expected: &str) -> Result<(), Failure> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Err(Failure::usage(format!(
-            "{} on {} would be replaced or changed, and there is no terminal to ask on; look at it with --dry-run, and say --yes",
-            plan.database, plan.host
+            "{expected} would be replaced or changed, and there is no terminal to ask on; look at it with --dry-run, and say --yes"
         )));
     }
-    let expected = format!("{}/{}", plan.host, plan.database);
-    output::stderr_line(plan.to_string().trim_end());
+    output::stderr_line(what);
     output::stderr_bytes(format!("type {expected} to go on: ").as_bytes());
     let (sender, answer) = tokio::sync::oneshot::channel();
     // A thread of its own: one of the runtime's would be waited for after Ctrl-C.

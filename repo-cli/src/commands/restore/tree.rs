@@ -64,7 +64,9 @@ pub fn run(context: &Context, args: &RestoreArgs, target: &Path) -> Outcome {
         let meter = context.started_meter(Work::Restore(bytes));
         // The library says what is there; how to replace it is this program's to say.
         let say_how = |error: Error| match error.to_string() {
-            message if message.ends_with("allow it to be replaced") => Failure::failed(format!("{message} (--replace)")),
+            message if message.ends_with("allow it to be replaced") => {
+                Failure::failed(format!("{message} (--replace)"))
+            }
             _ => error.into(),
         };
         let restored = restore(&repository, &snapshot, &part, target, &options, &meter).await.map_err(say_how)?;

@@ -167,6 +167,14 @@ pub(super) fn with_list(
     Ok(invocation)
 }
 
+/// Returns a `pg_restore` that prints, and works on no database.
+pub(super) fn to_output(client: &Client, list: Option<&str>, arguments: &[&str]) -> Result<Invocation> {
+    let mut invocation = with_list(client, "-d", arguments.iter().map(OsString::from).collect(), list)?;
+    let at = invocation.argv.iter().position(|word| word == "-d").expect("it was just put there");
+    invocation.argv.drain(at..at + 2);
+    Ok(invocation)
+}
+
 /// Returns what `pg_restore` prints of an archive's table of contents.
 ///
 /// # Errors
@@ -177,14 +185,7 @@ pub(super) async fn print(
     list: Option<&str>,
     arguments: &[&str],
 ) -> Result<String> {
-    let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-    let invocation = |_: &StreamRecord| {
-        let mut invocation = with_list(client, "-d", arguments.clone(), list)?;
-        // It works on no database.
-        let at = invocation.argv.iter().position(|word| word == "-d").expect("it was just put there");
-        invocation.argv.drain(at..at + 2);
-        Ok(invocation)
-    };
+    let invocation = |_: &StreamRecord| to_output(client, list, arguments);
     let mut kept = Kept { bytes: Vec::new(), bytes_max: TEXT_BYTES_MAX };
     let feed = Feed { invocation: &invocation, taker: &mut kept, need: Need::Part, counts_errors: false };
     feed.run(repository, contents.snapshot, std::slice::from_ref(&contents.database), &()).await?;

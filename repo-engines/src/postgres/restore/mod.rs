@@ -16,6 +16,7 @@ mod load;
 mod plan;
 mod prepare;
 mod properties;
+mod rows;
 mod run;
 mod selection;
 mod server;
@@ -24,6 +25,7 @@ mod swap;
 
 pub use globals::Globals;
 pub use plan::PostgresPlan;
+pub use rows::{OnConflict, RowsOptions, RowsRestored};
 
 use super::client::{Client, ClientOptions};
 use super::dump::{DumpPart, JOBS_MAX};
@@ -169,6 +171,11 @@ impl PostgresRestore {
             }
         }
         Ok(PostgresRestore { url: PostgresUrl::parse(url)?, options })
+    }
+
+    /// Returns where it goes, for people: the host and the database.
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.url.host(), self.url.database().unwrap_or("?"))
     }
 
     /// Says what [`PostgresRestore::run`] would do, and finds what it would refuse. Nothing changes.

@@ -60,6 +60,9 @@ impl PostgresRestore {
         };
         self.check_place(&name, existing.as_ref(), there.as_deref())?;
         let (load, only) = self.select((repository, &contents), &client, &mut warnings).await?;
+        if let (Place::Existing, DumpPart::Data, Some((schemas, tables))) = (self.options.place, load.part, &only) {
+            check_empty(&client.of_database(&name), &contents, schemas, tables).await?;
+        }
         check_extensions(&contents, &mut session).await?;
         let mut prepared = Prepared {
             contents,
@@ -249,6 +252,27 @@ impl PostgresRestore {
 
 fn refuse<T>(why: &str) -> Result<T> {
     Err(Error::DumpFailed(why.to_owned()))
+}
+
+/// Refuses tables that have rows: data alone would come on top of them.
+async fn check_empty(client: &Client, contents: &Contents<'_>, schemas: &[String], tables: &[TableName]) -> Result<()> {
+    let mut session = Session::open_explained(client, hints::explain).await?;
+    for table in &contents.inventory.tables {
+        let Some(name) = sql::qualified(&table.name) else { continue };
+        if !schemas.contains(&name.0) && !tables.contains(&name) {
+            continue;
+        }
+        if session.ask_one(&format!("SELECT to_regclass({}) IS NULL", sql::text(&table.name))).await? == "t" {
+            return Err(Error::DumpFailed(format!("there is no table {}; restore it without --data-only", table.name)));
+        }
+        if session.ask_one(&format!("SELECT EXISTS (SELECT FROM {})", table.name)).await? == "t" {
+            return Err(Error::DumpFailed(format!(
+                "table {} has rows, and data alone would come on top of them; empty it, or restore rows with --on-conflict",
+                table.name
+            )));
+        }
+    }
+    session.close().await
 }
 
 /// Refuses a dump whose extensions the server can't have; TimescaleDB's must be the same version.

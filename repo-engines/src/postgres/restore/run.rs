@@ -28,7 +28,14 @@ impl PostgresRestore {
             ..PostgresRestored::default()
         };
         if self.options.safety_snapshot && prepared.there.is_some() {
-            let id = self.safety_snapshot(&prepared, repository, progress, &mut restored.warnings).await?;
+            let id = self
+                .safety_snapshot(
+                    (&prepared.name, prepared.contents.snapshot.id),
+                    repository,
+                    progress,
+                    &mut restored.warnings,
+                )
+                .await?;
             restored.safety_snapshot = Some(id);
         }
         for left in &prepared.leftovers {
@@ -63,9 +70,9 @@ impl PostgresRestore {
     }
 
     /// Backs up the database that is there, and has nobody forget that.
-    async fn safety_snapshot(
+    pub(super) async fn safety_snapshot(
         &self,
-        prepared: &Prepared<'_>,
+        (name, id): (&str, SnapshotId),
         repository: &Repository,
         progress: &dyn Progress,
         warnings: &mut Vec<String>,
@@ -75,20 +82,19 @@ impl PostgresRestore {
             jobs: self.options.jobs,
             ..PostgresOptions::default()
         };
-        let engine = PostgresEngine::of(self.url.with_database(&prepared.name), options);
+        let engine = PostgresEngine::of(self.url.with_database(name), options);
         let host = self.url.host();
-        let mut options = BackupOptions::new(format!("safety/{host}/{}", prepared.name), host);
-        let id = prepared.contents.snapshot.id;
+        let mut options = BackupOptions::new(format!("safety/{host}/{}", name), host);
         options.tags.insert("safety".to_owned(), id.to_string());
         let failed = |error: Error| {
             Error::Target(format!(
                 "the safety snapshot of {} failed, so nothing was restored: {error}; to do without one, give --no-safety-snapshot",
-                prepared.name
+                name
             ))
         };
         let report = backup(repository, &engine, &options, progress).await.map_err(failed)?;
         warnings.extend(report.problems);
-        let reason = format!("what {} was before snapshot {} was restored", prepared.name, id.short());
+        let reason = format!("what {} was before snapshot {} was restored", name, id.short());
         let options = HoldOptions { reason, until_ms: None, by: self.options.by.clone() };
         hold(repository, report.snapshot.id, &options).await?;
         Ok(report.snapshot.id)

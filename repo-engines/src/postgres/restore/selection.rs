@@ -149,6 +149,13 @@ pub(super) fn choose(list: &str, schemas: &[String], tables: &[TableName], with_
     selection
 }
 
+/// Returns a list that has nothing but the rows of a table, if the archive has them.
+pub(super) fn rows_of(list: &str, table: &TableName) -> Option<String> {
+    let entries = parse(list);
+    let entry = entries.iter().find(|entry| entry.kind == "TABLE DATA" && entry.is_table(table))?;
+    Some(format!("{}\n", entry.line))
+}
+
 fn owned((schema, table): (&str, &str)) -> TableName {
     (schema.to_owned(), table.to_owned())
 }

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -33,6 +33,44 @@ impl Postgres {
     ///
     /// Call it on the test's own thread: the server is killed when the thread that started it ends.
     pub fn start() -> Self {
+        Self::start_in(Self::folder_for_one(), Path::new(PROGRAMS))
+    }
+
+    /// Makes a server that has an extension of the test's own besides, in these versions, the first one by default.
+    ///
+    /// The server looks for extensions beside its own program, wherever that is, so it gets a folder with a copy of that and
+    /// links to all else.
+    pub fn start_with_extension(name: &str, versions: &[&str], script: &str) -> Self {
+        let folder = Self::folder_for_one();
+        let usr = folder.path().join("usr");
+        let (bin, share) = (usr.join("lib/postgresql/15/bin"), usr.join("share/postgresql/15"));
+        std::fs::create_dir_all(&bin).expect("a new folder");
+        std::fs::create_dir_all(share.join("extension")).expect("a new folder");
+        std::fs::copy(Path::new(PROGRAMS).join("postgres"), bin.join("postgres")).expect("the server is there");
+        let link = |from: &Path, to: &Path| {
+            for entry in std::fs::read_dir(from).expect("the package's folder") {
+                let entry = entry.expect("readable");
+                if entry.file_name() != "extension" {
+                    std::os::unix::fs::symlink(entry.path(), to.join(entry.file_name())).expect("links");
+                }
+            }
+        };
+        link(Path::new("/usr/share/postgresql/15"), &share);
+        link(Path::new("/usr/share/postgresql/15/extension"), &share.join("extension"));
+        std::os::unix::fs::symlink("/usr/lib/postgresql/15/lib", usr.join("lib/postgresql/15/lib")).expect("links");
+        let control = format!("comment = 'a stand-in'\ndefault_version = '{}'\n", versions[0]);
+        std::fs::write(share.join(format!("extension/{name}.control")), control).expect("writable");
+        for version in versions {
+            std::fs::write(share.join(format!("extension/{name}--{version}.sql")), script).expect("writable");
+        }
+        Self::start_in(folder, &bin)
+    }
+
+    fn folder_for_one() -> tempfile::TempDir {
+        tempfile::Builder::new().prefix("dedump-pg-").tempdir().expect("a temporary folder")
+    }
+
+    fn start_in(folder: tempfile::TempDir, server_programs: &Path) -> Self {
         for program in ["postgres", "initdb", "pg_dump", "pg_restore", "psql", "pgbench"] {
             let path = Path::new(PROGRAMS).join(program);
             assert!(
@@ -41,7 +79,6 @@ impl Postgres {
                 path.display()
             );
         }
-        let folder = tempfile::Builder::new().prefix("dedump-pg-").tempdir().expect("a temporary folder");
         if is_root() {
             output(Command::new("chown").arg(format!("{USER}:")).arg(folder.path()));
         }
@@ -50,7 +87,7 @@ impl Postgres {
             ["--no-sync", "--no-instructions", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", USER, "-D"];
         output(as_server_user("initdb").args(initdb).arg(&data));
 
-        let mut server = as_server_user("postgres");
+        let mut server = as_server_user_in(server_programs, "postgres");
         server.arg("-D").arg(&data).arg("-k").arg(folder.path()).args(["-p", PORT]);
         // Nothing of it must last, and nothing must work beside the tests.
         for setting in ["listen_addresses=", "fsync=off", "autovacuum=off", "max_wal_size=4GB", "shared_buffers=64MB"] {
@@ -156,7 +193,7 @@ impl Pooler {
         let socket = postgres.folder().join(format!(".s.PGSQL.{PORT_OF_POOLER}"));
         // One that was here before has left its own.
         let _ = std::fs::remove_file(&socket);
-        let mut command = as_user(Path::new("/usr/sbin/pgbouncer"));
+        let mut command = as_server_user_in(Path::new("/usr/sbin"), "pgbouncer");
         let pooler = command.arg("-q").arg(path).stderr(Stdio::null()).spawn().expect("setpriv of util-linux starts");
         let pooler = Pooler(pooler);
         for _ in 0..500 {
@@ -224,16 +261,17 @@ fn follow(messages: impl std::io::Read + Send + 'static) -> (JoinHandle<String>,
 
 /// Returns a program of the server's, run as the server's user, that dies with the thread that starts it.
 fn as_server_user(program: &str) -> Command {
-    as_user(&PathBuf::from(PROGRAMS).join(program))
+    as_server_user_in(Path::new(PROGRAMS), program)
 }
 
-fn as_user(program: &Path) -> Command {
+/// As [`as_server_user`], with a program of this folder.
+fn as_server_user_in(programs: &Path, program: &str) -> Command {
     let mut command = plain("setpriv");
     command.arg("--pdeathsig=QUIT");
     if is_root() {
         command.args([format!("--reuid={USER}"), format!("--regid={USER}"), "--init-groups".to_owned()]);
     }
-    command.arg("--").arg(program);
+    command.arg("--").arg(programs.join(program));
     // A folder that the other user may not enter would be complained about.
     command.current_dir("/");
     command

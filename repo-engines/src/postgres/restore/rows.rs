@@ -1,0 +1,301 @@
+//! Rows of one table, by a condition, into the table that is there.
+//!
+//! The rows of the snapshot go into a temporary table of one session, and from there in one transaction into the table. Only
+//! the table's own stream is read where it has one.
+
+use super::contents::{Contents, TableName};
+use super::feed::{self, Feed, Need, Taker};
+use super::{PostgresRestore, hints, load, selection, sql};
+use crate::postgres::client::Client;
+use crate::postgres::inventory;
+use crate::postgres::session::Session;
+use dedump_core::{Error, Progress, Repository, Result, Snapshot, SnapshotId, StreamRecord, async_trait};
+
+/// What is done with a row whose key is in the table already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Nothing is restored, no other row either.
+    #[default]
+    Fail,
+    /// The row that is there stays.
+    Skip,
+    /// The row that is there becomes as it was, found by the primary key.
+    Update,
+}
+
+/// Which rows are put back.
+#[derive(Debug, Clone, Default)]
+pub struct RowsOptions {
+    /// The table, as `SCHEMA.TABLE`, quoted where SQL needs it. Of a partitioned one, name the partition.
+    pub table: String,
+    /// Which of its rows: SQL of the user's own, run as it is with the user's rights, on the rows of the snapshot; empty stands
+    /// for all.
+    pub condition: String,
+    /// What is done with rows that are there.
+    pub on_conflict: OnConflict,
+}
+
+/// What became of the rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RowsRestored {
+    /// Rows that the snapshot has of the table.
+    pub read_n: u64,
+    /// Those that the condition means.
+    pub matching_n: u64,
+    /// Those that were not there and are now.
+    pub inserted_n: u64,
+    /// Those that were there and are as they were again.
+    pub updated_n: u64,
+    /// Those that were there and were left alone.
+    pub skipped_n: u64,
+    /// Streams that were read.
+    pub streams: Vec<String>,
+    /// The snapshot of the database before.
+    pub safety_snapshot: Option<SnapshotId>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl PostgresRestore {
+    /// Puts rows of one table back into that table, all that are meant or none.
+    ///
+    /// # Errors
+    /// As [`PostgresRestore::run`]; the table is then as it was.
+    pub async fn rows(
+        &self,
+        repository: &Repository,
+        snapshot: &Snapshot,
+        part_prefix: &str,
+        options: &RowsOptions,
+        progress: &dyn Progress,
+    ) -> Result<RowsRestored> {
+        self.put_rows(repository, (snapshot, part_prefix), options, progress).await.map_err(hints::of_target)
+    }
+
+    async fn put_rows(
+        &self,
+        repository: &Repository,
+        (snapshot, prefix): (&Snapshot, &str),
+        options: &RowsOptions,
+        progress: &dyn Progress,
+    ) -> Result<RowsRestored> {
+        let Some(table) = sql::qualified(&options.table) else {
+            return Err(Error::Invalid(format!("table {:?} can't be: write it as SCHEMA.TABLE", options.table)));
+        };
+        let contents = Contents::read(repository, snapshot, prefix).await?;
+        let name = self.url.database().unwrap_or(&contents.inventory.database.name).to_owned();
+        let mut client = self.client(&name);
+        client.choose_for_restore(contents.dump_major.unwrap_or_default()).await?;
+        let mut session = Session::open_explained(&client, hints::explain).await?;
+        let into = Into { name: quoted(&table), alias: sql::name(&table.1), condition: condition(&options.condition) };
+        let is_there = format!("SELECT to_regclass({}) IS NOT NULL", sql::text(&into.name));
+        if session.ask_one(&is_there).await? != "t" {
+            return Err(Error::DumpFailed(format!(
+                "database {name} has no table {}; restore the table itself",
+                options.table
+            )));
+        }
+        // A condition that can't be is told before anything is read.
+        run(&mut session, &format!("EXPLAIN SELECT FROM {} AS {} WHERE {}", into.name, into.alias, into.condition))
+            .await?;
+        let (stream, list) = find_rows(repository, &contents, &client, &table).await?;
+        let mut restored = RowsRestored { streams: vec![stream.clone()], ..RowsRestored::default() };
+        if self.options.verify_first {
+            feed::verify(repository, snapshot, restored.streams.clone(), progress).await?;
+        }
+        if self.options.safety_snapshot {
+            let id = self.safety_snapshot((&name, snapshot.id), repository, progress, &mut restored.warnings).await?;
+            restored.safety_snapshot = Some(id);
+        }
+        let mut taker =
+            Rows { session, from: into.name.clone(), columns: Vec::new(), state: State::Before, held: Vec::new() };
+        let invocation = |_: &StreamRecord| load::to_output(&client, list.as_deref(), &["--file=-", "--data-only"]);
+        let need = if list.is_some() { Need::Part } else { Need::Whole };
+        let feed = Feed { invocation: &invocation, taker: &mut taker, need, counts_errors: false };
+        feed.run(repository, snapshot, &restored.streams, progress).await?;
+        let Rows { mut session, columns, state, .. } = taker;
+        if state != State::Behind {
+            return Err(Error::DumpFailed(format!("the dump has no rows of {}", options.table)));
+        }
+        into.insert(&mut session, &columns, options.on_conflict, &mut restored).await?;
+        session.close().await?;
+        Ok(restored)
+    }
+}
+
+/// Finds where a table's rows are: the stream, and the entry in its table of contents where it has others too.
+async fn find_rows(
+    repository: &Repository,
+    contents: &Contents<'_>,
+    client: &Client,
+    table: &TableName,
+) -> Result<(String, Option<String>)> {
+    if let Some(stream) = contents.tables.get(table) {
+        return Ok((stream.clone(), None));
+    }
+    let list = load::print((repository, contents), client, None, &["--list", "--verbose"]).await?;
+    match selection::rows_of(&list, table) {
+        Some(list) => Ok((contents.database.clone(), Some(list))),
+        None => Err(Error::DumpFailed(format!(
+            "the dump has no rows of {}.{}; of a partitioned table, name the partition",
+            table.0, table.1
+        ))),
+    }
+}
+
+fn quoted(table: &TableName) -> String {
+    format!("{}.{}", sql::name(&table.0), sql::name(&table.1))
+}
+
+/// The line end keeps a comment at the condition's end from hiding what follows.
+fn condition(text: &str) -> String {
+    if text.trim().is_empty() { "true".to_owned() } else { format!("({text}\n)") }
+}
+
+/// Runs a statement that has the user's own SQL in it; psql sees a text, and no command of its own.
+async fn run(session: &mut Session, statement: &str) -> Result<Vec<String>> {
+    session.ask(&format!("SELECT {}\n\\gexec", sql::text(statement))).await
+}
+
+/// Where rows go.
+struct Into {
+    name: String,
+    /// The table's own name, under which the condition may name its columns.
+    alias: String,
+    condition: String,
+}
+
+impl Into {
+    async fn insert(
+        &self,
+        session: &mut Session,
+        columns: &[String],
+        on_conflict: OnConflict,
+        restored: &mut RowsRestored,
+    ) -> Result<()> {
+        let Into { name, alias, condition } = self;
+        let meant = format!("FROM pg_temp.dedump_rows AS {alias} WHERE {condition}");
+        let key = format!(
+            "SELECT to_json(a.attname) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
+             WHERE i.indrelid = {}::regclass AND i.indisprimary",
+            sql::text(name)
+        );
+        let key: Vec<String> =
+            session.ask(&key).await?.iter().map(|line| inventory::parse(line)).collect::<Result<_>>()?;
+        if on_conflict == OnConflict::Update && key.is_empty() {
+            return Err(Error::DumpFailed(format!(
+                "table {name} has no primary key to find rows by; use --on-conflict skip or fail"
+            )));
+        }
+        let list = columns.iter().map(|column| sql::name(column)).collect::<Vec<_>>().join(", ");
+        session.ask("BEGIN").await?;
+        // Nobody else writes between what is counted and what is done.
+        session.ask(&format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")).await?;
+        restored.read_n = count(session, "SELECT count(*) FROM pg_temp.dedump_rows").await?;
+        restored.matching_n = count(session, &format!("SELECT count(*) {meant}")).await?;
+        if on_conflict == OnConflict::Update {
+            let same: Vec<_> = key.iter().map(|column| format!("there.{0} = {alias}.{0}", sql::name(column))).collect();
+            let exists = format!("SELECT FROM {name} AS there WHERE {}", same.join(" AND "));
+            restored.updated_n = count(session, &format!("SELECT count(*) {meant} AND EXISTS ({exists})")).await?;
+        }
+        let keys = key.iter().map(|column| sql::name(column)).collect::<Vec<_>>().join(", ");
+        let others = columns.iter().filter(|column| !key.contains(column)).map(|column| sql::name(column));
+        let sets: Vec<_> = others.map(|column| format!("{column} = EXCLUDED.{column}")).collect();
+        let conflict = match on_conflict {
+            OnConflict::Fail => String::new(),
+            OnConflict::Skip => "ON CONFLICT DO NOTHING".to_owned(),
+            OnConflict::Update if sets.is_empty() => format!("ON CONFLICT ({keys}) DO NOTHING"),
+            OnConflict::Update => format!("ON CONFLICT ({keys}) DO UPDATE SET {}", sets.join(", ")),
+        };
+        let insert = format!(
+            "WITH done AS (INSERT INTO {name} ({list}) OVERRIDING SYSTEM VALUE SELECT {list} {meant} {conflict} RETURNING 1) \
+             SELECT count(*) FROM done"
+        );
+        let done_n = count(session, &insert).await?;
+        session.ask("COMMIT").await?;
+        match on_conflict {
+            OnConflict::Update => restored.inserted_n = restored.matching_n.saturating_sub(restored.updated_n),
+            OnConflict::Fail | OnConflict::Skip => {
+                restored.inserted_n = done_n;
+                restored.skipped_n = restored.matching_n.saturating_sub(done_n);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn count(session: &mut Session, statement: &str) -> Result<u64> {
+    let lines = run(session, statement).await?;
+    inventory::parse(lines.first().map(String::as_str).unwrap_or_default())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Before,
+    Within,
+    Behind,
+}
+
+/// Takes the one `COPY` of what `pg_restore` prints, and has the session load it into a temporary table.
+struct Rows {
+    session: Session,
+    /// The table whose columns the rows have.
+    from: String,
+    columns: Vec<String>,
+    state: State,
+    /// A line that has not ended yet.
+    held: Vec<u8>,
+}
+
+#[async_trait]
+impl Taker for Rows {
+    async fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        self.held.extend_from_slice(bytes);
+        let Some(end) = self.held.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
+        let rest = self.held.split_off(end + 1);
+        let lines = std::mem::replace(&mut self.held, rest);
+        let mut from = 0;
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            let start = from;
+            from += line.len();
+            match self.state {
+                State::Before if line.starts_with(b"COPY ") => {
+                    self.begin(&String::from_utf8_lossy(line)).await?;
+                    self.state = State::Within;
+                }
+                State::Before | State::Behind => {}
+                // A row that has nothing but a backslash and a dot is written otherwise: this is the end, and what comes
+                // behind it psql does not see.
+                State::Within if line == b"\\.\n" => {
+                    self.session.write(line).await?;
+                    self.state = State::Behind;
+                }
+                State::Within => {
+                    let end = lines[start..].windows(4).position(|few| few == b"\n\\.\n").map(|at| start + at + 1);
+                    let end = end.unwrap_or(lines.len());
+                    self.session.write(&lines[start..end]).await?;
+                    if end < lines.len() {
+                        self.session.write(b"\\.\n").await?;
+                        self.state = State::Behind;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rows {
+    async fn begin(&mut self, copy: &str) -> Result<()> {
+        let words = sql::words(copy, usize::MAX);
+        let is = |word: &sql::Word, text: &str| *word == sql::Word::Other(text.to_owned());
+        let inside = words.iter().skip_while(|word| !is(word, "(")).take_while(|word| !is(word, ")"));
+        self.columns = inside.filter_map(sql::Word::as_name).map(str::to_owned).collect();
+        let list = self.columns.iter().map(|column| sql::name(column)).collect::<Vec<_>>().join(", ");
+        let make = format!("CREATE TEMPORARY TABLE dedump_rows AS SELECT {list} FROM {} WITH NO DATA", self.from);
+        self.session.ask(&make).await?;
+        self.session.write(format!("COPY pg_temp.dedump_rows ({list}) FROM stdin;\n").as_bytes()).await
+    }
+}
