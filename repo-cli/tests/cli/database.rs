@@ -30,12 +30,32 @@ fn a_database_is_put_back_beside_and_in_the_place_of_what_is_there() {
     run(&["restore", "latest", "--to", &copy]).expect_line(1, "--replace");
     run(&["restore", "latest", "--to", &copy, "--replace"]).expect_line(2, "say --yes");
     assert_eq!(postgres.psql("copy", "SELECT count(*) FROM t"), "10\n");
-    let replaced =
-        run(&["restore", "latest", "--source", "nightly", "--only", "app", "--to", &copy, "--replace", "--yes", "--json"]).expect_exit(0);
+    let replaced = run(&[
+        "restore",
+        "latest",
+        "--source",
+        "nightly",
+        "--only",
+        "app",
+        "--to",
+        &copy,
+        "--replace",
+        "--yes",
+        "--json",
+    ])
+    .expect_exit(0);
     let replaced: Value = serde_json::from_str(&replaced.out).expect("JSON");
     assert_eq!(postgres.psql("copy", "SELECT count(*) FROM t"), "5000\n");
     let kept = replaced["kept"].as_str().expect("it is kept");
     assert_eq!(postgres.psql(kept, "SELECT count(*) FROM t"), "10\n");
+
+    // And back again.
+    let undone = run(&["restore", "latest", "--source", "nightly", "--to", &copy, "--undo", "--yes"]).expect_exit(0);
+    assert!(undone.out.contains(&format!("{kept} is local/copy again")), "{}", undone.out);
+    assert_eq!(postgres.psql("copy", "SELECT count(*) FROM t"), "10\n");
+    run(&["restore", "latest", "--source", "nightly", "--to", &copy, "--undo", "--yes"])
+        .expect_line(1, "safety/local/copy");
+    run(&["restore", "latest", "--source", "nightly", "--to", &copy, "--replace", "--yes"]).expect_exit(0);
 
     // Rows by a condition, into the table that is there.
     postgres.psql("copy", "ALTER TABLE t ADD PRIMARY KEY (n); DELETE FROM t WHERE n BETWEEN 5 AND 20");
@@ -43,7 +63,11 @@ fn a_database_is_put_back_beside_and_in_the_place_of_what_is_there() {
     run(&rows).expect_line(2, "say --yes");
     run(&[&rows[..], &["--yes"]].concat()).expect_line(1, "--on-conflict");
     let ran = run(&[&rows[..], &["--yes", "--on-conflict", "skip"]].concat()).expect_exit(0);
-    assert!(ran.out.starts_with("10 of 5,000 rows of public.t are meant: 6 inserted, 0 updated, 4 left"), "{}", ran.out);
+    assert!(
+        ran.out.starts_with("10 of 5,000 rows of public.t are meant: 6 inserted, 0 updated, 4 left"),
+        "{}",
+        ran.out
+    );
     assert_eq!(postgres.psql("copy", "SELECT count(*) FROM t"), "4990\n");
 
     // The snapshot that was taken of it brings it back, too.

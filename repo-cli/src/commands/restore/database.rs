@@ -23,11 +23,14 @@ pub struct DatabaseArgs {
     /// Put it in the place of the database, or of the directory, that is there, which stays under another name
     #[arg(long, help_heading = DATABASES)]
     replace: bool,
+    /// Undo the restore of this snapshot: put the database back that it replaced and that was kept
+    #[arg(long, help_heading = DATABASES, conflicts_with_all = ["drop_old", "into_existing", "schemas", "tables", "part"])]
+    undo: bool,
     /// Drop the database that was replaced, when the new one is in its place
     #[arg(long, help_heading = DATABASES, requires = "replace")]
     drop_old: bool,
     /// Disconnect those who are connected to the database that is replaced
-    #[arg(long, help_heading = DATABASES, requires = "replace")]
+    #[arg(long, help_heading = DATABASES)]
     disconnect: bool,
     /// Load the schemas or tables into the database that is there
     #[arg(long, help_heading = DATABASES, conflicts_with = "replace")]
@@ -135,6 +138,7 @@ impl DatabaseArgs {
     pub fn first_given(&self) -> Option<&'static str> {
         let given = [
             ("--replace", self.replace),
+            ("--undo", self.undo),
             ("--into-existing", self.into_existing),
             ("--schema", !self.schemas.is_empty()),
             ("--table", !self.tables.is_empty()),
@@ -163,7 +167,7 @@ impl DatabaseArgs {
     fn options(&self) -> Result<PostgresRestoreOptions, Failure> {
         Ok(PostgresRestoreOptions {
             client: self.client.options()?,
-            place: match (self.replace, self.into_existing) {
+            place: match (self.replace || self.undo, self.into_existing) {
                 (true, _) => Place::Replace,
                 (_, true) => Place::Existing,
                 _ => Place::New,
@@ -203,6 +207,9 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     }
     let database = &args.database;
     let restore = PostgresRestore::new(url, database.options()?)?;
+    if database.undo {
+        return undo(context, args, &restore);
+    }
     if let Some(rows) = database.rows()? {
         return put_rows(context, args, &restore, &rows);
     }
@@ -256,6 +263,28 @@ fn prefix(snapshot: &Snapshot, only: Option<&str>) -> Result<String, Failure> {
         }
         _ => Err(Failure::usage(format!("which database? choose one with --only: {}", there()))),
     }
+}
+
+/// Puts the database back that the restore of a snapshot has replaced.
+fn undo(context: &Context, args: &RestoreArgs, restore: &PostgresRestore) -> Outcome {
+    if args.database.dry_run || args.plan {
+        return Err(Failure::usage("for --undo there is no dry run: it renames two databases"));
+    }
+    let (kept, undone) = context.with_repository("both databases are as they were", async |repository| {
+        let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
+        let kept = restore.kept_by(&snapshot)?;
+        if !args.database.yes {
+            let what = format!("{kept} will take the place of {} again, which gets another name", restore.place());
+            confirm(&what, &restore.place()).await?;
+        }
+        let undone = restore.undo(&kept).await?;
+        Ok((kept, undone))
+    })?;
+    context.report(
+        || json!({ "database": restore.place(), "was": kept, "undone": undone }),
+        || format!("{kept} is {} again; what the restore made is called {undone} now\n", restore.place()),
+    )?;
+    Ok(Exit::Done)
 }
 
 /// Puts rows of one table back.

@@ -178,6 +178,16 @@ impl PostgresRestore {
         format!("{}/{}", self.url.host(), self.url.database().unwrap_or("?"))
     }
 
+    /// Returns the usual name of the database that a restore of this snapshot has replaced and kept, for [`PostgresRestore::undo`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the URL names no database.
+    pub fn kept_by(&self, snapshot: &Snapshot) -> Result<String> {
+        let name = self.url.database();
+        let name = name.ok_or_else(|| Error::Invalid("the URL names no database to put back".to_owned()))?;
+        Ok(format!("{name}_before_{}", snapshot.id.short()))
+    }
+
     /// Says what [`PostgresRestore::run`] would do, and finds what it would refuse. Nothing changes.
     ///
     /// `part_prefix` is the folder of the database in the snapshot: `app/`, `app/databases/NAME/`, or empty.
