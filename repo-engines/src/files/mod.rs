@@ -12,7 +12,7 @@
 //! not read, unless [`FilesOptions::rescan`] asks for it. So that a file that changes twice within a tick of the clock is not
 //! missed, what had just changed when it was read is read again. What this can't see: writes through a memory map that the
 //! kernel has not written back yet, a file system of another machine whose clock is behind, and a clock that was set back.
-//! Everybody who can do without these times can ask for a rescan now and then.
+//! Whoever can't rely on these times asks for a rescan, always or now and then.
 //!
 //! Nothing is locked. A file that changes while it is read is named, and the snapshot is suspicious; one that vanishes or that
 //! can't be read fails the backup, or is named where [`FilesOptions::partial`] allows it. For a state of one moment, take a snapshot of the
