@@ -42,7 +42,7 @@ use self::bundles::STATES;
 use self::patterns::Patterns;
 use self::scan::Scan;
 use self::store::{Before, Event};
-use self::tree::{Entry, TREE, is_in, show};
+use self::tree::{Entry, Extents, TREE, is_in, show};
 use dedump_core::{Engine, Error, ParentStreams, Result, Sink, StreamWriter, Verdict, async_trait};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -159,7 +159,7 @@ async fn before(parent: Option<ParentStreams>) -> Result<(Before, Option<String>
 }
 
 /// Returns the extents of all files in a tree that have holes.
-fn extents_in(tree: &[u8]) -> Result<HashMap<Vec<u8>, Vec<(u64, u64)>>> {
+fn extents_in(tree: &[u8]) -> Result<HashMap<Vec<u8>, Extents>> {
     let mut lines = tree.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     tree::read_header(lines.next().unwrap_or_default())?;
     let mut all = HashMap::new();
