@@ -250,7 +250,7 @@ fn allowed_mode(entry: &Entry, uid: u32, gid: u32) -> u32 {
 fn times(entry: &Entry) -> Timestamps {
     let (secs, ns) = entry.mtime;
     Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT.into() },
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: secs, tv_nsec: ns.into() },
     }
 }

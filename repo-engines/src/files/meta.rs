@@ -1,6 +1,6 @@
 //! What the system says of a file: its numbers, its owners' names, its extended attributes, its holes.
 
-use super::tree::{Entry, Kind, Raw};
+use super::tree::{Entry, Extents, Kind, Raw};
 use rustix::fs::{FileType, SeekFrom, Stat, lgetxattr, llistxattr, major, minor, seek};
 use rustix::io::{Errno, Result};
 use std::collections::HashMap;
@@ -20,9 +20,9 @@ impl State {
     pub fn of(stat: &Stat) -> State {
         State {
             size: size_of(stat),
-            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
-            ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
-            inode: stat.st_ino as u64,
+            mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
+            ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
+            inode: stat.st_ino,
         }
     }
 
@@ -112,7 +112,7 @@ impl Owners {
             mtime: State::of(stat).mtime,
             size: if kind == Kind::File { size_of(stat) } else { 0 },
             target: None,
-            linked: kind != Kind::Directory && stat.st_nlink as u64 > 1,
+            linked: kind != Kind::Directory && stat.st_nlink > 1,
             device: is_device.then(|| (major(stat.st_rdev), minor(stat.st_rdev))),
             xattrs: Vec::new(),
             extents: None,
@@ -171,7 +171,7 @@ fn grown(first: usize, mut call: impl FnMut(&mut [u8]) -> Result<usize>) -> Resu
 ///
 /// # Errors
 /// The system's; a file system that knows no holes has none.
-pub(super) fn extents(file: impl AsFd, size: u64) -> Result<Option<Vec<(u64, u64)>>> {
+pub(super) fn extents(file: impl AsFd, size: u64) -> Result<Option<Extents>> {
     let (mut extents, mut at) = (Vec::new(), 0);
     while at < size {
         let start = match seek(&file, SeekFrom::Data(at)) {

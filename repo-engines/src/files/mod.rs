@@ -12,7 +12,7 @@
 //! not read, unless [`FilesOptions::rescan`] asks for it. So that a file that changes twice within a tick of the clock is not
 //! missed, what had just changed when it was read is read again. What this can't see: writes through a memory map that the
 //! kernel has not written back yet, a file system of another machine whose clock is behind, and a clock that was set back.
-//! Everybody who can do without these times can ask for a rescan now and then.
+//! Whoever can't rely on these times asks for a rescan, always or now and then.
 //!
 //! Nothing is locked. A file that changes while it is read is named, and the snapshot is suspicious; one that vanishes or that
 //! can't be read fails the backup, or is named where [`FilesOptions::partial`] allows it. For a state of one moment, take a snapshot of the
@@ -42,7 +42,7 @@ use self::bundles::STATES;
 use self::patterns::Patterns;
 use self::scan::Scan;
 use self::store::{Before, Event};
-use self::tree::{Entry, TREE, is_in, show};
+use self::tree::{Entry, Extents, TREE, is_in, show};
 use dedump_core::{Engine, Error, ParentStreams, Result, Sink, StreamWriter, Verdict, async_trait};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -159,7 +159,7 @@ async fn before(parent: Option<ParentStreams>) -> Result<(Before, Option<String>
 }
 
 /// Returns the extents of all files in a tree that have holes.
-fn extents_in(tree: &[u8]) -> Result<HashMap<Vec<u8>, Vec<(u64, u64)>>> {
+fn extents_in(tree: &[u8]) -> Result<HashMap<Vec<u8>, Extents>> {
     let mut lines = tree.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     tree::read_header(lines.next().unwrap_or_default())?;
     let mut all = HashMap::new();

@@ -100,7 +100,7 @@ impl Scan {
             Ok(fd) => {
                 let is_included = is_named(true);
                 let stat = fstat(&fd).map_err(cannot)?;
-                let mut root = Root { device: stat.st_dev as u64, dirs: Dirs::create(fd), path: path.clone() };
+                let mut root = Root { device: stat.st_dev, dirs: Dirs::create(fd), path: path.clone() };
                 let mut entry = self.owners.entry(path.clone(), Kind::Directory, &stat);
                 entry.xattrs = meta::xattrs(root.dirs.top(), b".").map_err(cannot)?;
                 self.directory(&mut root, path, entry, is_included)?;
@@ -151,7 +151,7 @@ impl Scan {
             Ok(xattrs) => entry.xattrs = xattrs,
             Err(error) => self.report.trouble(&path, Trouble::of(error))?,
         }
-        if self.options.one_file_system && stat.st_dev as u64 != root.device {
+        if self.options.one_file_system && stat.st_dev != root.device {
             self.report.elsewhere_n += 1;
             return if is_included { self.emit(root, entry) } else { Ok(()) };
         }
@@ -203,8 +203,8 @@ impl Scan {
         if let Err(error) = looked {
             return self.report.trouble(&path, Trouble::of(error));
         }
-        if stat.st_nlink as u64 > 1 {
-            let key = (stat.st_dev as u64, stat.st_ino as u64);
+        if stat.st_nlink > 1 {
+            let key = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&key) {
                 let target = Some(Raw(first.clone()));
                 self.report.hard_links_n += 1;

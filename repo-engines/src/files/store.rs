@@ -3,7 +3,7 @@
 use super::bundles::{self, STATES};
 use super::meta::{self, Owners, State};
 use super::report::{Report, Trouble};
-use super::tree::{self, Entry, Kind};
+use super::tree::{self, Entry, Extents, Kind};
 use dedump_core::{Error, Result};
 use rustix::fs::{Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
@@ -39,7 +39,7 @@ pub(super) struct Before {
     /// Each bundle's states and length.
     pub bundles: HashMap<String, (String, u64)>,
     /// The extents of files that had holes; `None` if that is not known.
-    pub extents: Option<HashMap<Vec<u8>, Vec<(u64, u64)>>>,
+    pub extents: Option<HashMap<Vec<u8>, Extents>>,
 }
 
 /// A file that is to be stored.
@@ -157,8 +157,7 @@ impl Outlet {
     }
 
     /// If the bundle of this name held the same files in the same states: returns the extents of each.
-    #[allow(clippy::type_complexity)] // of each file, what its entry has
-    fn unchanged(&self, name: &str, files: &[Candidate]) -> Option<Vec<Option<Vec<(u64, u64)>>>> {
+    fn unchanged(&self, name: &str, files: &[Candidate]) -> Option<Vec<Option<Extents>>> {
         let (states, bytes) = self.before.bundles.get(name)?;
         if *states != bundles::states(files.iter().map(|file| (&file.path[..], file.state))) {
             return None;

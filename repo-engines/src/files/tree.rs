@@ -19,6 +19,9 @@ pub(super) const VERSION: u32 = 1;
 /// Length of a line that a reader accepts, at most: 64 KiB of attributes and a million extents fit.
 pub(super) const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Where a file with holes has bytes: offset and length of each extent.
+pub(super) type Extents = Vec<(u64, u64)>;
+
 /// The first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
@@ -68,7 +71,7 @@ pub(super) struct Entry {
     pub xattrs: Vec<(Raw, Raw)>,
     /// Where a file with holes has bytes: offset and length of each extent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extents: Option<Vec<(u64, u64)>>,
+    pub extents: Option<Extents>,
     /// The stream that its bytes are in, below the engine's part; none if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,

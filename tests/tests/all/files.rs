@@ -200,7 +200,7 @@ fn odd_names_links_modes_and_times_come_back() {
     write(data.join("setuid"), "x");
     fs::set_permissions(data.join("setuid"), fs::Permissions::from_mode(0o6751)).expect("chmods");
     write(data.join("nobody reads"), "x");
-    fs::set_permissions(data.join("nobody reads"), fs::Permissions::from_mode(0)).expect("chmods");
+    fs::set_permissions(data.join("nobody reads"), fs::Permissions::from_mode(0o000)).expect("chmods");
     fs::hard_link(data.join("plain"), data.join("zz other name")).expect("links");
     fs::hard_link(data.join("plain"), data.join("plain.d/third")).expect("links");
     symlink("/nowhere/\u{1}", data.join("dangling")).expect("links");
