@@ -211,7 +211,7 @@ fn add_needs(by_id: &BTreeMap<u32, &Entry>, chosen: &mut BTreeSet<u32>) {
             }
         }
         // A schema is no dependency in the list, since every entry names its own.
-        let schema = by_id.get(&id).and_then(|entry| entry.rest.split(' ').next());
+        let schema = by_id.get(&id).and_then(|entry| entry.rest.split(' ').next()).filter(|name| *name != "-");
         let is_schema = |entry: &&&Entry| entry.kind == "SCHEMA" && schema.is_some_and(|name| entry.is_of_schema(name));
         let schemas: Vec<u32> = by_id.values().filter(is_schema).map(|entry| entry.id).collect();
         todo.extend(schemas.into_iter().filter(|id| chosen.insert(*id)));
