@@ -800,3 +800,30 @@ fn options_that_contradict_each_other_are_refused() {
     check(PostgresRestoreOptions { tables: vec!["configs".to_owned()], ..usual() }, "write it as SCHEMA.TABLE");
     check(PostgresRestoreOptions { by: " ".to_owned(), ..usual() }, "who restores");
 }
+
+#[test]
+fn an_archive_gets_its_own_moment_back() {
+    let postgres = simple();
+    let tools = postgres.folder().join("tools");
+    std::fs::create_dir(&tools).expect("a new folder");
+    let real = "/usr/lib/postgresql/15/bin";
+    std::os::unix::fs::symlink(format!("{real}/psql"), tools.join("psql")).expect("links");
+    let seen = tools.join("seen.dump");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec {real}/pg_restore --version\ntee {} | {real}/pg_restore \"$@\"\n",
+        seen.display()
+    );
+    std::fs::write(tools.join("pg_restore"), script).expect("writable");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(tools.join("pg_restore"), mode).expect("ours");
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = dump(&repository, &postgres, "app", 1).await;
+        let client = ClientOptions { programs: Some(tools.clone()), ..ClientOptions::default() };
+        let options = PostgresRestoreOptions { client, ..usual() };
+        put_back(&repository, &snapshot, &postgres.url("new"), options).await.expect("restores");
+        let list = postgres.run("pg_restore", &["-l", seen.to_str().expect("a plain path")]);
+        let year = postgres.psql("postgres", "SELECT extract(year FROM now())");
+        assert!(list.contains(&format!("Archive created at {}-", year.trim())), "{}", &list[..200]);
+    });
+}
