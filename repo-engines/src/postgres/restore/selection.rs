@@ -233,7 +233,7 @@ fn parse(list: &str) -> Vec<Entry> {
         // Two numbers of the catalogue.
         let Some(rest) = rest.splitn(3, ' ').nth(2) else { continue };
         let longer = KINDS.iter().find(|kind| rest.strip_prefix(**kind).is_some_and(|rest| rest.starts_with(' ')));
-        let kind = longer.map_or_else(|| rest.split(' ').next().unwrap_or_default(), |kind| kind);
+        let kind = longer.copied().unwrap_or_else(|| rest.split(' ').next().unwrap_or_default());
         let rest = rest[kind.len()..].trim_start().to_owned();
         entries.push(Entry { id, line: line.to_owned(), kind: kind.to_owned(), rest, needs: Vec::new() });
     }
