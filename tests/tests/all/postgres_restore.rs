@@ -522,7 +522,7 @@ fn what_a_killed_restore_left_is_named_and_dropped() {
         wait_for(&postgres, &format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = '{left}'")).await;
         let restore = PostgresRestore::new(&postgres.url("app"), replacing()).expect("good options");
         let plan = restore.plan(&repository, &snapshot, "").await.expect("plans");
-        assert_eq!(plan.leftovers, [left.clone()]);
+        assert_eq!(plan.leftovers, std::slice::from_ref(&left));
         let restored = in_time(restore.run(&repository, &snapshot, "", &())).await.expect("restores");
         assert_says(&restored.warnings.join(" "), &[&left, "which a restore had left unfinished, was dropped"]);
         assert_eq!(databases(&postgres), ["app".to_owned(), restored.kept.expect("it stays")]);
