@@ -4,7 +4,7 @@ use crate::kit::postgres::{Lock, Postgres};
 use crate::kit::{create, in_time, open, run, snapshots};
 use dedump_core::{BackupOptions, Error, Filter, Repository, Result, Snapshot, Store, backup, find, list, list_holds};
 use dedump_engines::postgres::{
-    ClientOptions, Globals, Place, PostgresEngine, PostgresOptions, PostgresRestore, PostgresRestoreOptions,
+    ClientOptions, DumpPart, Globals, Place, PostgresEngine, PostgresOptions, PostgresRestore, PostgresRestoreOptions,
     PostgresRestored,
 };
 
@@ -297,6 +297,12 @@ fn a_database_that_is_not_empty_is_refused_and_an_empty_one_is_taken() {
             let why = refused(&repository, &snapshot, &postgres.url(&name), usual()).await;
             assert_says(&why, &["is not empty"]);
         }
+        postgres
+            .psql("postgres", "ALTER DATABASE has_0 IS_TEMPLATE true; ALTER DATABASE has_1 ALLOW_CONNECTIONS false");
+        let why = refused(&repository, &snapshot, &postgres.url("has_0"), replacing()).await;
+        assert_says(&why, &["database has_0 is a template", "another name"]);
+        let why = refused(&repository, &snapshot, &postgres.url("has_1"), replacing()).await;
+        assert_says(&why, &["takes no connections", "ALTER DATABASE \"has_1\" ALLOW_CONNECTIONS true"]);
         postgres.create_database("empty");
         let restored = put_back(&repository, &snapshot, &postgres.url("empty"), usual()).await.expect("restores");
         assert_eq!((restored.kept, restored.safety_snapshot), (None, None));
@@ -516,7 +522,7 @@ fn what_a_killed_restore_left_is_named_and_dropped() {
         wait_for(&postgres, &format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = '{left}'")).await;
         let restore = PostgresRestore::new(&postgres.url("app"), replacing()).expect("good options");
         let plan = restore.plan(&repository, &snapshot, "").await.expect("plans");
-        assert_eq!(plan.leftovers, [left.clone()]);
+        assert_eq!(plan.leftovers, std::slice::from_ref(&left));
         let restored = in_time(restore.run(&repository, &snapshot, "", &())).await.expect("restores");
         assert_says(&restored.warnings.join(" "), &[&left, "which a restore had left unfinished, was dropped"]);
         assert_eq!(databases(&postgres), ["app".to_owned(), restored.kept.expect("it stays")]);
@@ -649,7 +655,8 @@ fn damage_is_found_before_anything_is_touched_if_asked_for() {
     run(async {
         let root = postgres.folder().join("repository");
         let repository = create(Store::create_local(&root).expect("a new folder")).await.expect("creates");
-        let snapshot = dump(&repository, &postgres, "app", 1).await;
+        // The table has a stream of its own, so the damage is in nothing that is looked at before.
+        let snapshot = dump(&repository, &postgres, "app", 2).await;
         postgres.psql("app", "CREATE TABLE later (id int)");
         damage(&root);
         for verify_first in [true, false] {
@@ -758,5 +765,65 @@ fn a_restore_can_be_spawned() {
         let restore = PostgresRestore::new(&postgres.url("new"), usual()).expect("good options");
         let work = tokio::spawn(async move { restore.run(&repository, &snapshot, "", &()).await });
         in_time(work).await.expect("no panic").expect("restores");
+    });
+}
+
+#[test]
+fn the_tools_may_run_elsewhere_and_get_password_list_and_archive_by_their_input() {
+    let postgres = simple();
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = dump(&repository, &postgres, "app", 2).await;
+        let path = "PATH=/usr/lib/postgresql/15/bin:/usr/bin:/bin";
+        let via = ["env", "-i", path].map(std::ffi::OsString::from).to_vec();
+        let client = ClientOptions { via, password: Some("s3cret".to_owned()), ..ClientOptions::default() };
+        for (name, tables) in [("all", vec![]), ("part", vec!["part.configs".to_owned()])] {
+            let options = PostgresRestoreOptions { client: client.clone(), tables, ..usual() };
+            put_back(&repository, &snapshot, &postgres.url(name), options).await.expect("restores");
+            assert_eq!(rows(&postgres, name, "part.configs"), "100");
+        }
+        assert_eq!(rows(&postgres, "all", "big"), "50000");
+    });
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let check = |options: PostgresRestoreOptions, words: &str| {
+        let error = PostgresRestore::new("postgres://db/app", options).expect_err(words);
+        assert!(matches!(error, Error::Invalid(_)) && error.to_string().contains(words), "{error}");
+    };
+    check(PostgresRestoreOptions { jobs: 0, ..usual() }, "0 jobs can't be");
+    check(PostgresRestoreOptions { place: Place::Existing, ..usual() }, "name schemas or tables");
+    check(PostgresRestoreOptions { part: DumpPart::Data, ..usual() }, "a new one needs the schema too");
+    check(PostgresRestoreOptions { drop_old: true, ..usual() }, "goes with --replace");
+    check(PostgresRestoreOptions { disconnect: true, ..usual() }, "goes with --replace");
+    check(PostgresRestoreOptions { tables: vec!["configs".to_owned()], ..usual() }, "write it as SCHEMA.TABLE");
+    check(PostgresRestoreOptions { by: " ".to_owned(), ..usual() }, "who restores");
+}
+
+#[test]
+fn an_archive_gets_its_own_moment_back() {
+    let postgres = simple();
+    let tools = postgres.folder().join("tools");
+    std::fs::create_dir(&tools).expect("a new folder");
+    let real = "/usr/lib/postgresql/15/bin";
+    std::os::unix::fs::symlink(format!("{real}/psql"), tools.join("psql")).expect("links");
+    let seen = tools.join("seen.dump");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec {real}/pg_restore --version\ntee {} | {real}/pg_restore \"$@\"\n",
+        seen.display()
+    );
+    std::fs::write(tools.join("pg_restore"), script).expect("writable");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(tools.join("pg_restore"), mode).expect("ours");
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = dump(&repository, &postgres, "app", 1).await;
+        let client = ClientOptions { programs: Some(tools.clone()), ..ClientOptions::default() };
+        let options = PostgresRestoreOptions { client, ..usual() };
+        put_back(&repository, &snapshot, &postgres.url("new"), options).await.expect("restores");
+        let list = postgres.run("pg_restore", &["-l", seen.to_str().expect("a plain path")]);
+        let year = postgres.psql("postgres", "SELECT extract(year FROM now())");
+        assert!(list.contains(&format!("Archive created at {}-", year.trim())), "{}", &list[..200]);
     });
 }

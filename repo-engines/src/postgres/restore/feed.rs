@@ -14,6 +14,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
 /// Bytes of a tool's error output that are kept.
 const SAID_BYTES: usize = 4 * 1024;
+/// The tool, whatever it is that runs it.
+const TOOL: &str = "pg_restore";
 /// Ends a restore whose tool has all that it wants; nobody sees it.
 const ENOUGH: &str = "the tool has all that it wants";
 
@@ -114,7 +116,6 @@ struct Tool {
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
     said: Vec<u8>,
-    program: String,
     /// The moment to put back into the first bytes of an archive.
     moment: Option<String>,
     head: Vec<u8>,
@@ -135,7 +136,6 @@ impl Tool {
             stderr: child.stderr.take(),
             child,
             said: Vec::new(),
-            program: child::program_name(&invocation.argv),
             moment: stream.facts.get(created::FACT).cloned(),
             head: invocation.input.clone(),
         })
@@ -190,12 +190,12 @@ impl Tool {
         drop(self.stdin.take());
         self.exchange(None, taker).await?;
         let status = self.child.wait().await;
-        let status = status.map_err(|error| Error::DumpFailed(format!("cannot wait for {}: {error}", self.program)))?;
+        let status = status.map_err(|error| Error::DumpFailed(format!("cannot wait for {TOOL}: {error}")))?;
         if status.success() {
             self.group.spare();
             return Ok(Fed::default());
         }
-        let failure = child::failed(&format!("{} {}", self.program, child::describe_failure(status)), &self.said);
+        let failure = child::failed(&format!("{TOOL} {}", child::describe_failure(status)), &self.said);
         match ignored_errors(&self.said) {
             Some(errors_n) if counts_errors && status.code() == Some(1) => {
                 self.group.spare();

@@ -56,10 +56,23 @@ pub(super) fn choose(globals: Globals, dump: &str, there: &BTreeSet<String>) -> 
             Roles { created, statements }
         }
         Globals::Missing => {
-            let statements = statements.into_iter().filter(|statement| is_about(statement, &created)).collect();
+            let about = statements.into_iter().filter(|statement| is_about(statement, &created));
+            let is_known = |role: &str| there.contains(role) || created.contains(role);
+            let statements = about.map(|statement| without_unknown_grantor(statement, &is_known)).collect();
             Roles { created, statements }
         }
     })
+}
+
+/// Who granted a membership may be missing here, such as the other server's first user: then it is granted by who restores.
+fn without_unknown_grantor(statement: String, is_known: &dyn Fn(&str) -> bool) -> String {
+    let Some(at) = statement.rfind(" GRANTED BY ").filter(|_| statement.starts_with("GRANT ")) else {
+        return statement;
+    };
+    match sql::words(&statement[at..], 3).last().and_then(Word::as_name) {
+        Some(role) if !is_known(role) => statement[..at].to_owned(),
+        _ => statement,
+    }
 }
 
 /// Returns whether a statement makes, changes, describes or enrols one of these roles.
@@ -129,7 +142,7 @@ mod tests {
             "CREATE ROLE a",
             "ALTER ROLE a WITH LOGIN PASSWORD 'x;y'",
             "COMMENT ON ROLE a IS 'it''s a'",
-            "GRANT a TO \"B c\" GRANTED BY postgres",
+            "GRANT a TO \"B c\"",
         ];
         assert_eq!(roles.statements, expected);
         assert_eq!(choose(Globals::All, DUMP, &set(&["B c"])).expect("no command").statements.len(), 8);

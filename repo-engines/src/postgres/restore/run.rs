@@ -54,8 +54,8 @@ impl PostgresRestore {
         }
         restored.roles = prepared.roles.created.iter().cloned().collect();
         match self.options.place {
-            Place::Existing => self.into_existing(prepared, repository, progress, restored).await,
-            Place::New | Place::Replace => self.into_new(prepared, repository, progress, restored).await,
+            Place::Existing => self.fill_existing(prepared, repository, progress, restored).await,
+            Place::New | Place::Replace => self.fill_new(prepared, repository, progress, restored).await,
         }
     }
 
@@ -100,7 +100,7 @@ impl PostgresRestore {
         Ok(report.snapshot.id)
     }
 
-    async fn into_new(
+    async fn fill_new(
         &self,
         mut prepared: Prepared<'_>,
         repository: &Repository,
@@ -226,7 +226,7 @@ impl PostgresRestore {
     }
 
     /// Loads parts into the database that is there.
-    async fn into_existing(
+    async fn fill_existing(
         &self,
         prepared: Prepared<'_>,
         repository: &Repository,

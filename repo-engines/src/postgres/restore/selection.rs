@@ -211,7 +211,7 @@ fn add_needs(by_id: &BTreeMap<u32, &Entry>, chosen: &mut BTreeSet<u32>) {
             }
         }
         // A schema is no dependency in the list, since every entry names its own.
-        let schema = by_id.get(&id).and_then(|entry| entry.rest.split(' ').next());
+        let schema = by_id.get(&id).and_then(|entry| entry.rest.split(' ').next()).filter(|name| *name != "-");
         let is_schema = |entry: &&&Entry| entry.kind == "SCHEMA" && schema.is_some_and(|name| entry.is_of_schema(name));
         let schemas: Vec<u32> = by_id.values().filter(is_schema).map(|entry| entry.id).collect();
         todo.extend(schemas.into_iter().filter(|id| chosen.insert(*id)));
@@ -233,7 +233,7 @@ fn parse(list: &str) -> Vec<Entry> {
         // Two numbers of the catalogue.
         let Some(rest) = rest.splitn(3, ' ').nth(2) else { continue };
         let longer = KINDS.iter().find(|kind| rest.strip_prefix(**kind).is_some_and(|rest| rest.starts_with(' ')));
-        let kind = longer.map_or_else(|| rest.split(' ').next().unwrap_or_default(), |kind| kind);
+        let kind = longer.copied().unwrap_or_else(|| rest.split(' ').next().unwrap_or_default());
         let rest = rest[kind.len()..].trim_start().to_owned();
         entries.push(Entry { id, line: line.to_owned(), kind: kind.to_owned(), rest, needs: Vec::new() });
     }
