@@ -1,6 +1,6 @@
 //! `dedump restore --to postgres://…`: puts a database back.
 
-use super::RestoreArgs;
+use super::{RestoreArgs, rows};
 use crate::context::{Context, user_at_host};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::Work;
@@ -10,7 +10,6 @@ use clap::{Args, ValueEnum};
 use dedump_core::{Snapshot, find};
 use dedump_engines::postgres::{
     Globals, OnConflict, Place, PostgresPlan, PostgresRestore, PostgresRestoreOptions, PostgresRestored, RowsOptions,
-    RowsRestored,
 };
 use serde_json::json;
 use std::io::{self, IsTerminal};
@@ -82,10 +81,10 @@ pub struct DatabaseArgs {
     maintenance_db: Option<String>,
     /// Say what would be done, and do nothing
     #[arg(long, help_heading = DATABASES)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Do not ask before a database is replaced or changed
     #[arg(long, help_heading = DATABASES)]
-    yes: bool,
+    pub(super) yes: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -208,10 +207,10 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     let database = &args.database;
     let restore = PostgresRestore::new(url, database.options()?)?;
     if database.undo {
-        return undo(context, args, &restore);
+        return rows::undo(context, args, &restore);
     }
     if let Some(rows) = database.rows()? {
-        return put_rows(context, args, &restore, &rows);
+        return rows::put_rows(context, args, &restore, &rows);
     }
     let started = Instant::now();
     let done = context.with_repository(STANDS, async |repository| {
@@ -240,7 +239,7 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
 }
 
 /// Returns the folder of the database in the snapshot.
-fn prefix(snapshot: &Snapshot, only: Option<&str>) -> Result<String, Failure> {
+pub(super) fn prefix(snapshot: &Snapshot, only: Option<&str>) -> Result<String, Failure> {
     let folders: Vec<&str> = snapshot
         .record
         .streams
@@ -265,78 +264,8 @@ fn prefix(snapshot: &Snapshot, only: Option<&str>) -> Result<String, Failure> {
     }
 }
 
-/// Puts the database back that the restore of a snapshot has replaced.
-fn undo(context: &Context, args: &RestoreArgs, restore: &PostgresRestore) -> Outcome {
-    if args.database.dry_run || args.plan {
-        return Err(Failure::usage("for --undo there is no dry run: it renames two databases"));
-    }
-    let (kept, undone) = context.with_repository("both databases are as they were", async |repository| {
-        let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
-        let kept = restore.kept_by(&snapshot)?;
-        if !args.database.yes {
-            let what = format!("{kept} will take the place of {} again, which gets another name", restore.place());
-            confirm(&what, &restore.place()).await?;
-        }
-        let undone = restore.undo(&kept).await?;
-        Ok((kept, undone))
-    })?;
-    context.report(
-        || json!({ "database": restore.place(), "was": kept, "undone": undone }),
-        || format!("{kept} is {} again; what the restore made is called {undone} now\n", restore.place()),
-    )?;
-    Ok(Exit::Done)
-}
-
-/// Puts rows of one table back.
-fn put_rows(context: &Context, args: &RestoreArgs, restore: &PostgresRestore, rows: &RowsOptions) -> Outcome {
-    if args.database.dry_run || args.plan {
-        return Err(Failure::usage("for rows there is no dry run: they go in by one transaction, or not at all"));
-    }
-    let restored = context.with_repository("the table is as it was", async |repository| {
-        let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
-        let prefix = prefix(&snapshot, args.only.as_deref())?;
-        if !args.database.yes {
-            let what = format!("rows of {} in {} will change", rows.table, restore.place());
-            confirm(&what, &restore.place()).await?;
-        }
-        let meter = context.started_meter(Work::Restore(0));
-        Ok(restore.rows(&repository, &snapshot, &prefix, rows, &meter).await?)
-    })?;
-    restored.warnings.iter().for_each(|warning| output::warning(warning));
-    context.report(|| rows_to_json(&restored), || rows_to_text(&rows.table, &restored))?;
-    Ok(Exit::Done)
-}
-
-fn rows_to_json(restored: &RowsRestored) -> serde_json::Value {
-    json!({
-        "rows": restored.read_n,
-        "matching": restored.matching_n,
-        "inserted": restored.inserted_n,
-        "updated": restored.updated_n,
-        "skipped": restored.skipped_n,
-        "streams": restored.streams,
-        "safety_snapshot": restored.safety_snapshot.map(|id| id.to_string()),
-        "warnings": restored.warnings,
-    })
-}
-
-fn rows_to_text(table: &str, restored: &RowsRestored) -> String {
-    let [read, matching, inserted, updated, skipped] =
-        [restored.read_n, restored.matching_n, restored.inserted_n, restored.updated_n, restored.skipped_n]
-            .map(human::count);
-    let mut text = format!(
-        "{} of {read} rows of {} are meant: {inserted} inserted, {updated} updated, {skipped} left as they are\n",
-        matching,
-        human::safe(table)
-    );
-    if let Some(id) = restored.safety_snapshot {
-        text.push_str(&format!("the database as it was before is snapshot {}, which is held\n", id.short()));
-    }
-    text
-}
-
 /// Asks for the name of what will be replaced or changed.
-async fn confirm(what: &str, expected: &str) -> Result<(), Failure> {
+pub(super) async fn confirm(what: &str, expected: &str) -> Result<(), Failure> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Err(Failure::usage(format!(
             "{expected} would be replaced or changed, and there is no terminal to ask on; look at it with --dry-run, and say --yes"

@@ -3,6 +3,7 @@
 mod database;
 mod plan;
 mod prices;
+mod rows;
 mod tree;
 
 use crate::args::FilterArgs;
