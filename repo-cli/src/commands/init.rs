@@ -122,7 +122,7 @@ pub fn run(context: &Context, args: InitArgs) -> Outcome {
     let here = output::shell_word(location);
     let next = match &other {
         Some(other) => format!("dedump --repo {} copy --to {here}", output::shell_word(other.location())),
-        None => format!("dedump --repo {here} backup --name app.dump -- pg_dump -Fc -Z0 app"),
+        None => format!("dedump --repo {here} backup postgres://USER@HOST/DATABASE"),
     };
     context.report(
         || json!({ "id": id.to_string(), "location": location }),

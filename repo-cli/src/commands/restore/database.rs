@@ -221,7 +221,7 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
             return Ok((plan, None));
         }
         if (database.replace || database.into_existing) && plan.existing.is_some() && !database.yes {
-            confirm(plan.to_string().trim_end(), &format!("{}/{}", plan.host, plan.database)).await?;
+            confirm(plan_to_text(&plan).trim_end(), &format!("{}/{}", plan.host, plan.database)).await?;
         }
         let meter = context.started_meter(Work::Restore(plan.bytes));
         let restored = restore.run(&repository, &snapshot, &prefix, &meter).await?;
@@ -229,7 +229,7 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     })?;
     let (plan, restored) = done;
     let Some(restored) = restored else {
-        context.print(|| plan_to_json(&plan), || plan.to_string())?;
+        context.print(|| plan_to_json(&plan), || plan_to_text(&plan))?;
         return Ok(Exit::Done);
     };
     restored.warnings.iter().for_each(|warning| output::warning(warning));
@@ -285,6 +285,27 @@ pub(super) async fn confirm(what: &str, expected: &str) -> Result<(), Failure> {
         Ok(line) if line.trim() == expected => Ok(()),
         _ => Err(Failure::failed(format!("that is not {expected}; nothing was changed"))),
     }
+}
+
+fn plan_to_text(plan: &PostgresPlan) -> String {
+    let time = plan.time.as_deref().unwrap_or("an unknown time");
+    let (streams, rows_n) = (human::counted(plan.streams.len() as u64, "stream"), human::counted(plan.rows_n, "row"));
+    let mut rows = vec![
+        ("what", format!("{} as of {time}, from snapshot {}", plan.dumped, plan.snapshot.short())),
+        ("size", format!("{} in {streams}, {rows_n}", human::bytes(plan.bytes))),
+        ("to", format!("{} on {}", plan.database, plan.host)),
+    ];
+    if let Some(existing) = &plan.existing {
+        let bytes = human::bytes(plan.existing_bytes.unwrap_or_default());
+        rows.push(("there", format!("{bytes}, {existing}")));
+        rows.push(("lost", format!("what was changed there since {time}")));
+    }
+    let mut text = output::facts(&rows);
+    for (number, step) in plan.steps.iter().enumerate() {
+        text.push_str(&format!("{}. {step}\n", number + 1));
+    }
+    plan.warnings.iter().for_each(|warning| text.push_str(&format!("warning: {warning}\n")));
+    text
 }
 
 fn plan_to_json(plan: &PostgresPlan) -> serde_json::Value {
