@@ -18,6 +18,12 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).expect("it is soon after")
 }
 
+/// The last noon that is two hours ago at least: what is an hour from it is on the same day, whenever the test runs.
+fn newest_noon() -> i64 {
+    let noon = DAY / 2;
+    (now_ms() - 2 * 3_600_000 - noon).div_euclid(DAY) * DAY + noon
+}
+
 /// A place with one real snapshot, of which any number with other times can be made.
 struct Past {
     place: Place,
@@ -67,9 +73,9 @@ impl Past {
         id.to_string()
     }
 
-    /// One a day, the youngest two hours old; returns their ids, oldest first.
+    /// One a day, at noon, the youngest two hours old at least; returns their ids, oldest first.
     fn days(&mut self, days: i64) -> Vec<String> {
-        let newest = now_ms() - 2 * 3_600_000;
+        let newest = newest_noon();
         (0..days).rev().map(|day| self.snapshot(newest - day * DAY, |_| {})).collect()
     }
 
@@ -84,7 +90,7 @@ impl Past {
 fn a_policy_says_of_each_snapshot_what_keeps_it_and_forgets_the_others() {
     let mut past = Past::new();
     let ids = past.days(10);
-    let odd = past.snapshot(now_ms() - 3 * DAY, |record| record.quality = Quality::Suspicious);
+    let odd = past.snapshot(newest_noon() - 3 * DAY + 3_600_000, |record| record.quality = Quality::Suspicious);
     let ahead = past.snapshot(now_ms() + 365 * DAY, |_| {});
     let other = past.snapshot(now_ms() - 900 * DAY, |record| record.source = "web".to_owned());
     let args = ["forget", "--keep-last", "2", "--keep-daily", "4"];
