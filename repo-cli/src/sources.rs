@@ -7,6 +7,7 @@ use dedump_core::Engine;
 use dedump_engines::files::{FilesEngine, FilesOptions};
 use dedump_engines::postgres::{ClientOptions, DumpPart, PostgresEngine, PostgresOptions};
 use dedump_engines::{CommandEngine, CommandOptions, Source};
+use std::env::VarError;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,7 +70,11 @@ impl ClientArgs {
             password: secret::of_database(self.db_password_file.as_deref(), self.db_password_command.as_deref())?,
             programs: self.pg_bin.clone(),
             env_removed: secret::PASSWORD_VARIABLES.map(Into::into).to_vec(),
-            settings: std::env::var("PGOPTIONS").unwrap_or_default(),
+            settings: match std::env::var("PGOPTIONS") {
+                Ok(settings) => settings,
+                Err(VarError::NotPresent) => String::new(),
+                Err(VarError::NotUnicode(_)) => return Err(Failure::usage("PGOPTIONS is not UTF-8; mend or unset it")),
+            },
         })
     }
 }
@@ -289,7 +294,8 @@ fn source(
     }
     let argv = args::words(after).map_err(|why| Failure::usage(format!("{word:?}: {why}")))?;
     let program = argv.first().map(PathBuf::from).and_then(|program| Some(program.file_name()?.to_str()?.to_owned()));
-    let name = name.map(str::to_owned).or(program).unwrap_or_default();
+    let nameless = || Failure::usage(format!("what is {word:?} called? put a name before it, as in NAME={word}"));
+    let name = name.map(str::to_owned).or(program).ok_or_else(nameless)?;
     let env_removed = secret::PASSWORD_VARIABLES.map(Into::into).to_vec();
     let engine =
         CommandEngine::new("output", argv, CommandOptions { allow_empty, env_removed, ..CommandOptions::default() })?;

@@ -97,7 +97,7 @@ enum Delta {
 pub fn run(context: &Context, args: BackupArgs) -> Outcome {
     let meter = context.meter(Work::Backup);
     let (engine, name) = engine(context, &args, &meter)?;
-    let mut options = options(&args, name);
+    let mut options = options(&args, args.source.clone().unwrap_or(name));
     let started = Instant::now();
     let report = context.with_repository("nothing was committed", async |repository| {
         if let Some(parent) = &args.parent {
@@ -112,8 +112,7 @@ pub fn run(context: &Context, args: BackupArgs) -> Outcome {
     Ok(if report.snapshot.record.quality == Quality::Good { Exit::Done } else { Exit::Doubtful })
 }
 
-fn options(args: &BackupArgs, name: String) -> BackupOptions {
-    let source = args.source.clone().unwrap_or(name);
+fn options(args: &BackupArgs, source: String) -> BackupOptions {
     let mut options = BackupOptions::new(source, args.host.clone().unwrap_or_else(host_name));
     options.tags = args.tags.iter().cloned().collect();
     options.compression_level = args.compression;
@@ -137,32 +136,33 @@ fn engine(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<(Box<dy
     if let Some(flag) = args.sources.first_given() {
         return Err(Failure::usage(format!("{flag} is for sources such as postgres://USER@HOST/DATABASE; see --help")));
     }
-    let engine = alone(context, args, meter)?;
-    Ok((engine, args.name.clone().unwrap_or_default()))
+    alone(context, args, meter)
 }
 
 fn several(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<(Box<dyn Engine>, String), Failure> {
     let listener: Option<Listener> = (!context.quiet()).then(|| Arc::new(meter.passing_on()) as Listener);
     let sources = args.sources.sources(&args.input, args.allow_empty, listener.as_ref())?;
-    let name = match (&args.name, &sources[..]) {
+    let name = match (args.name.as_ref().or(args.source.as_ref()), &sources[..]) {
         (Some(name), _) => name.clone(),
         (None, [source]) => format!("{}{}", source.name(), args.sources.suffix()),
-        (None, _) if args.source.is_some() => String::new(),
         (None, _) => return Err(Failure::usage("what are these sources together? name them, as in --name nightly")),
     };
     Ok((Box::new(Several::new(sources)?.partial(args.sources.is_partial())), name))
 }
 
-fn alone(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<Box<dyn Engine>, Failure> {
+fn alone(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<(Box<dyn Engine>, String), Failure> {
     let allow_empty = args.allow_empty;
     let name = || {
         let name =
-            args.name.as_deref().ok_or_else(|| Failure::usage("what shall the stream be called? say --name NAME"))?;
-        check_stream_name(name)?;
+            args.name.clone().ok_or_else(|| Failure::usage("what shall the stream be called? say --name NAME"))?;
+        check_stream_name(&name)?;
         Ok::<_, Failure>(name)
     };
     match (&args.input[..], &args.command[..]) {
-        ([dash], []) if dash == "-" => Ok(Box::new(StdinEngine::new(name()?, StdinOptions { allow_empty })?)),
+        ([dash], []) if dash == "-" => {
+            let name = name()?;
+            Ok((Box::new(StdinEngine::new(&name, StdinOptions { allow_empty })?), name))
+        }
         ([], []) => Err(Failure::usage(
             "back up what? give a source, as in `dedump backup postgres://USER@HOST/DATABASE`, a command behind --, as in \
              `dedump backup --name app.dump -- pg_dump -Fc -Z0 app`, or - for standard input",
@@ -173,10 +173,11 @@ fn alone(context: &Context, args: &BackupArgs, meter: &Meter) -> Result<Box<dyn 
                 env_removed: secret::PASSWORD_VARIABLES.map(Into::into).to_vec(),
                 ..CommandOptions::default()
             };
-            let engine = CommandEngine::new(name()?, argv.to_vec(), options)?;
+            let name = name()?;
+            let engine = CommandEngine::new(&name, argv.to_vec(), options)?;
             // Quiet or not, the last of it is in the error if the command fails.
             let engine = if context.quiet() { engine } else { engine.on_stderr(meter.passing_on()) };
-            Ok(Box::new(engine))
+            Ok((Box::new(engine), name))
         }
         (words, _) if words.iter().any(|word| word == "-" || sources::is_source(word)) => {
             Err(Failure::usage("give sources, or - for standard input, or a command behind --, and not two of them"))

@@ -143,8 +143,8 @@ impl Build {
 
     fn symlink(&mut self, entry: &Entry) -> Result<()> {
         let (above, name) = split(&entry.path.0);
-        let text = entry.target.as_ref().map(|target| &target.0[..]).unwrap_or_default();
-        let made = self.dirs.open(above).and_then(|directory| symlinkat(text, directory, name));
+        let text = &entry.target.as_ref().expect("the plan has checked it").0;
+        let made = self.dirs.open(above).and_then(|directory| symlinkat(&text[..], directory, name));
         made.map_err(|error| cannot("create the symbolic link", &entry.path.0, error))?;
         self.attributes_by_name(entry)
     }
@@ -156,7 +156,8 @@ impl Build {
             Kind::BlockDevice => FileType::BlockDevice,
             _ => FileType::Fifo,
         };
-        let (major, minor) = entry.device.unwrap_or_default();
+        // A named pipe has no numbers.
+        let (major, minor) = entry.device.unwrap_or((0, 0));
         let made = self
             .dirs
             .open(above)

@@ -61,6 +61,7 @@ impl Planner {
         }
         self.last = Some((path, entry.kind == Kind::Directory));
         check_extents(&entry)?;
+        check_kind(&entry)?;
         match entry.kind {
             Kind::Directory => self.directory(entry),
             Kind::Hardlink => self.link(entry),
@@ -117,7 +118,7 @@ impl Planner {
 
     fn link(&mut self, entry: Entry) -> Result<()> {
         let path = entry.path.0.clone();
-        let target = entry.target.map(|target| target.0).unwrap_or_default();
+        let target = entry.target.expect("it was checked").0;
         let is_wanted = self.is_wanted(&path);
         let Some(first) = self.firsts.get_mut(&target) else {
             let why = format!("{} is a hard link to {}, which is no file before it", show(&path), show(&target));
@@ -211,6 +212,16 @@ fn check_path(path: &[u8]) -> Result<()> {
         return Err(damaged(format!("{} would lead elsewhere", show(path))));
     }
     Ok(())
+}
+
+/// Checks that a link leads somewhere, and that a device has its numbers.
+fn check_kind(entry: &Entry) -> Result<()> {
+    let has_all = match entry.kind {
+        Kind::Symlink | Kind::Hardlink => entry.target.is_some(),
+        Kind::CharDevice | Kind::BlockDevice => entry.device.is_some(),
+        Kind::File | Kind::Directory | Kind::Fifo => true,
+    };
+    if has_all { Ok(()) } else { Err(damaged(format!("what {} leads to is not known", show(&entry.path.0)))) }
 }
 
 /// Checks that extents are in order, and within their file.

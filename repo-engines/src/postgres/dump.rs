@@ -147,9 +147,9 @@ impl PostgresEngine {
         let mut client = Client::new(first, self.options.client.clone());
         let mut session = Session::open(&client).await?;
         let server = inventory::moment(&mut session).await?;
-        let server_num: u32 =
-            server["server_version_num"].as_u64().and_then(|num| num.try_into().ok()).unwrap_or_default();
-        client.choose(server_num / 10_000).await?;
+        let server_num: Option<u32> = server["server_version_num"].as_u64().and_then(|num| num.try_into().ok());
+        let unknown = || Error::DumpFailed(format!("the server does not say its version: {server}"));
+        client.choose(server_num.ok_or_else(unknown)? / 10_000).await?;
         let client_version = client.version_text("pg_dump").await?;
         warn_of_old_client(&client_version, verdict);
         if self.options.globals && self.options.part != DumpPart::Data {

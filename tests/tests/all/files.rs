@@ -823,6 +823,8 @@ fn a_tree_that_climbs_out_is_damage_and_nothing_is_restored() {
             vec![r#""path":"/a","type":"directory","linked":true"#.to_owned(), hard("/b", "/a")],
         ),
         ("a hard link without a file", vec![r#""path":"/a","type":"hardlink""#.to_owned()]),
+        ("a link to nowhere", vec![r#""path":"/a","type":"symlink""#.to_owned()]),
+        ("a device without its numbers", vec![r#""path":"/a","type":"char_device""#.to_owned()]),
         ("two of a name", vec![file("/a"), file("/a")]),
         ("another order", vec![file("/b"), file("/a")]),
         ("more bytes than there are", vec![format!(r#""path":"/a","type":"file","size":40,"content":"content/x""#)]),

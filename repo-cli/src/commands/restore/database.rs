@@ -124,6 +124,7 @@ impl DatabaseArgs {
         }
         Ok(Some(RowsOptions {
             table: table.clone(),
+            // None stands for all rows.
             condition: self.condition.clone().unwrap_or_default(),
             on_conflict: match self.on_conflict {
                 None | Some(Conflict::Fail) => OnConflict::Fail,
@@ -278,7 +279,7 @@ pub(super) async fn confirm(what: &str, expected: &str) -> Result<(), Failure> {
     std::thread::spawn(move || {
         let mut line = String::new();
         let read = io::stdin().read_line(&mut line).map(|_| line);
-        // Nobody waits any more if it was interrupted.
+        // What can't be read is not what was asked for; and nobody waits any more if it was interrupted.
         let _ = sender.send(read.unwrap_or_default());
     });
     match answer.await {
@@ -296,8 +297,8 @@ fn plan_to_text(plan: &PostgresPlan) -> String {
         ("to", format!("{} on {}", plan.database, plan.host)),
     ];
     if let Some(existing) = &plan.existing {
-        let bytes = human::bytes(plan.existing_bytes.unwrap_or_default());
-        rows.push(("there", format!("{bytes}, {existing}")));
+        let bytes = plan.existing_bytes.map(|bytes| format!("{}, ", human::bytes(bytes)));
+        rows.push(("there", bytes.unwrap_or_default() + existing));
         rows.push(("lost", format!("what was changed there since {time}")));
     }
     let mut text = output::facts(&rows);

@@ -92,11 +92,16 @@ impl<'a> Contents<'a> {
             return Err(Error::NotFound { what: "PostgreSQL dump", name: folder.to_owned(), hint });
         }
         let own = format!("{below}tables/");
+        // Left out, a stream that is not understood would be a table without its rows.
         let table = |name: &str| {
-            let table = name.strip_prefix(&own)?.strip_suffix(".dump")?;
-            Some((sql::qualified(&decode(table).ok()?)?, name.to_owned()))
+            let of = name.strip_prefix(&own)?;
+            let table = of.strip_suffix(".dump").and_then(|table| sql::qualified(&decode(table).ok()?));
+            let strange = || {
+                Error::Target(format!("stream {name:?} is of no table that is known; a newer dedump may have made it"))
+            };
+            Some(table.ok_or_else(strange).map(|table| (table, name.to_owned())))
         };
-        let tables: BTreeMap<_, _> = names().filter_map(table).collect();
+        let tables: BTreeMap<_, _> = names().filter_map(table).collect::<Result<_>>()?;
         let of_dump = snapshot.record.streams.iter().find(|stream| stream.name == database);
         let command = of_dump.and_then(|stream| stream.facts.get("command")).map(String::as_str).unwrap_or_default();
         let is_filtered =

@@ -252,7 +252,11 @@ mod tests {
         51; 1259 9 INDEX shop odd me\n;\tdepends on: 20\n60; 2606 10 FK CONSTRAINT shop2 orders orders_fkey me\n;\tdepends on: 30 20 50\n";
 
     fn ids(selection: &Selection) -> Vec<u32> {
-        selection.list.lines().map(|line| line.split(';').next().unwrap_or_default().parse().unwrap()).collect()
+        selection
+            .list
+            .lines()
+            .map(|line| line.split(';').next().unwrap_or_default().parse().expect("a number"))
+            .collect()
     }
 
     fn table(schema: &str, name: &str) -> TableName {
