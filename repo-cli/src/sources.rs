@@ -112,6 +112,10 @@ pub struct SourceArgs {
     /// Streams to dump side by side; more than one gives every table from 8 MiB on a stream of its own
     #[arg(long, value_name = "N", help_heading = DATABASES)]
     jobs: Option<usize>,
+    /// Dump rows in the order of the primary key, for tables that are rewritten more than they grow; every table from 1 MiB on is a
+    /// stream of its own then
+    #[arg(long, help_heading = DATABASES)]
+    order_by_key: bool,
     /// Dump only the schema, or only the data
     #[arg(long, value_name = "PART", help_heading = DATABASES, value_enum)]
     part: Option<Part>,
@@ -166,6 +170,7 @@ impl SourceArgs {
             ("--one-file-system", self.one_file_system),
             ("--databases-as-files", self.databases_as_files),
             ("--jobs", self.jobs.is_some()),
+            ("--order-by-key", self.order_by_key),
             ("--part", self.part.is_some()),
             ("--table", !self.tables.is_empty()),
             ("--exclude-table-data", !self.exclude_table_data.is_empty()),
@@ -240,6 +245,7 @@ impl SourceArgs {
             client: self.client.options()?,
             part: part_of(self.part),
             jobs: self.jobs.unwrap_or(1),
+            order_by_key: self.order_by_key,
             tables: self.tables.clone(),
             exclude_table_data: self.exclude_table_data.clone(),
             globals: !self.no_globals && self.tables.is_empty(),

@@ -118,7 +118,11 @@ impl Run<'_> {
     }
 }
 
-fn judge_end(program: &str, ended: &Ended) -> Result<()> {
+/// Judges how a program ended.
+///
+/// # Errors
+/// [`Error::DumpFailed`]: not well.
+pub(crate) fn judge_end(program: &str, ended: &Ended) -> Result<()> {
     let why = match ended.how {
         End::Status(status) if status.success() => return Ok(()),
         End::Status(status) => format!("{program} {}; nothing was stored", child::describe_failure(status)),

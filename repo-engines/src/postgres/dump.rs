@@ -1,13 +1,12 @@
 //! The engine for PostgreSQL: `pg_dump` in one exported snapshot, with all that stands beside a database.
 
 use super::client::{Client, ClientOptions, parse_version};
-use super::created::{self, WithoutMoment};
 use super::inventory::{self, Table};
 use super::session::{Session, explain};
+use super::streams::Dumped;
 use super::token;
 use super::url::{PostgresUrl, encode};
 use crate::child::{Invocation, Listener};
-use crate::command::{OUTPUT_GRACE, Run};
 use crate::gates::{Expected, Watch};
 use dedump_core::{Engine, Error, Result, Sink, Verdict, async_trait};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -21,6 +20,8 @@ pub const ALL_DATABASES: &str = "*";
 pub const JOBS_MAX: usize = 12;
 /// With several jobs, a table of so many bytes is a stream of its own.
 pub const LARGE_TABLE_BYTES: u64 = 8 << 20;
+/// With rows in the order of the key, one of so many.
+pub const ORDERED_TABLE_BYTES: u64 = 1 << 20;
 /// The output of `pg_dumpall --globals-only`, at most: it is held in memory.
 const GLOBALS_BYTES_MAX: usize = 256 << 20;
 
@@ -45,6 +46,9 @@ pub struct PostgresOptions {
     pub part: DumpPart,
     /// Streams that are dumped side by side; more than one gives every large table a stream of its own.
     pub jobs: usize,
+    /// Whether the rows of all but the smallest tables, each a stream of its own then, are in the order of the primary key instead
+    /// of the one that they happen to lie in.
+    pub order_by_key: bool,
     /// Only these tables, as `pg_dump --table` takes them; empty stands for all.
     pub tables: Vec<String>,
     /// Tables whose rows are left out, as `pg_dump --exclude-table-data` takes them.
@@ -61,6 +65,7 @@ impl Default for PostgresOptions {
             client: ClientOptions::default(),
             part: DumpPart::All,
             jobs: 1,
+            order_by_key: false,
             tables: Vec::new(),
             exclude_table_data: Vec::new(),
             globals: true,
@@ -78,21 +83,15 @@ impl Default for PostgresOptions {
 /// |---|---|
 /// | `globals.sql` | roles, their memberships and settings, tablespaces: `pg_dumpall --globals-only` |
 /// | `database.dump` | the database: `pg_dump -Fc -Z0` |
-/// | `tables/SCHEMA.TABLE.dump` | with several jobs, the rows of a large table; `database.dump` then has all but these |
-/// | `inventory.json` | the database's own properties, how many objects of each kind, rows and bytes of each table |
+/// | `tables/SCHEMA.TABLE.copy` | with several jobs, the rows of a large table, as `COPY` writes them; `database.dump` then has all but these |
+/// | `inventory.json` | the database's own properties, how many objects of each kind, rows and bytes of each table, columns of those that are streams |
 ///
 /// below `databases/NAME/` each where all databases are dumped. What differs between two dumps of one database is taken out
 /// of what is stored, and put back by a restore: the moment in an archive's header, the token of `\restrict`.
 pub struct PostgresEngine {
     url: PostgresUrl,
-    options: PostgresOptions,
-    listener: Option<Box<Listener>>,
-}
-
-/// What `pg_dump` is asked for, and the stream that it becomes.
-struct Unit {
-    stream: String,
-    arguments: Vec<OsString>,
+    pub(super) options: PostgresOptions,
+    pub(super) listener: Option<Box<Listener>>,
 }
 
 impl PostgresEngine {
@@ -105,14 +104,19 @@ impl PostgresEngine {
         if !(1..=JOBS_MAX).contains(&options.jobs) {
             return Err(Error::Invalid(format!("{} jobs can't be: from 1 to {JOBS_MAX}", options.jobs)));
         }
-        if options.jobs > 1 && !options.tables.is_empty() {
-            return refuse("several jobs are for whole databases; leave --jobs out where tables are chosen");
+        let has_streams_of_tables = options.jobs > 1 || options.order_by_key;
+        if has_streams_of_tables && !options.tables.is_empty() {
+            return refuse(
+                "several jobs and sorted rows are for whole databases; leave --jobs and --order-by-key out where tables are chosen",
+            );
         }
-        if options.jobs > 1 && !options.exclude_table_data.is_empty() {
-            return refuse("which rows are left out only pg_dump can tell; leave --jobs out where it is told so");
+        if has_streams_of_tables && !options.exclude_table_data.is_empty() {
+            return refuse(
+                "which rows are left out only pg_dump can tell; leave --jobs and --order-by-key out where it is told so",
+            );
         }
-        if options.jobs > 1 && options.part == DumpPart::Schema {
-            return refuse("a schema is dumped by one job; leave --jobs out");
+        if has_streams_of_tables && options.part == DumpPart::Schema {
+            return refuse("a schema has no rows to dump side by side or to sort; leave --jobs and --order-by-key out");
         }
         let url = PostgresUrl::parse(url)?;
         if url.database() == Some(ALL_DATABASES) && !options.tables.is_empty() {
@@ -198,21 +202,32 @@ impl PostgresEngine {
         let kinds = inventory::kinds(&mut session).await?;
         self.warn_of_what_is_left_out(&kinds, verdict);
 
-        let units = self.units(&snapshot, &tables);
+        let large: Vec<&Table> = tables.iter().filter(|table| self.is_large(table)).collect();
+        if !large.is_empty() {
+            // Or one could be emptied or rewritten before it is its turn, which no snapshot is safe from. pg_dump locks as well.
+            let names: Vec<&str> = large.iter().map(|table| table.name.as_str()).collect();
+            session.ask(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "))).await?;
+        }
+        let units = self.units(&snapshot, &large);
         let streams_n = units.len();
-        let dumps =
-            stream::iter(units).map(|unit| self.dump_unit(client, sink, unit)).buffer_unordered(self.options.jobs);
+        let dump = |unit| self.dump_unit(client, sink, &snapshot, unit);
+        let dumps = stream::iter(units).map(dump).buffer_unordered(self.options.jobs);
         let options = &self.options;
         // Which tables are in the dump is known where it is all of them.
         let has_all_rows = options.tables.is_empty() && options.exclude_table_data.is_empty();
+        // Those of the large are counted as they pass.
+        let others = tables.iter().filter(|table| !self.is_large(table));
         let count = async {
             match options.count_rows && has_all_rows && options.part != DumpPart::Schema {
-                true => inventory::rows(&mut session, &tables).await,
+                true => inventory::rows(&mut session, others).await,
                 false => Ok(BTreeMap::new()),
             }
         };
-        let (warnings, rows) = futures::future::try_join(dumps.try_collect::<Vec<_>>(), count).await?;
-        verdict.warnings.extend(warnings.into_iter().flatten());
+        let (dumped, mut rows) = futures::future::try_join(dumps.try_collect::<Vec<Dumped>>(), count).await?;
+        for dumped in dumped {
+            verdict.warnings.extend(dumped.warnings);
+            rows.extend(dumped.rows);
+        }
         session.ask("COMMIT").await?;
         session.close().await?;
 
@@ -223,12 +238,15 @@ impl PostgresEngine {
             ("lsn", text(&moment["lsn"])),
             ("database_bytes", moment["database_bytes"].to_string()),
             ("tables", tables.len().to_string()),
-            ("rows", rows.values().sum::<u64>().to_string()),
             ("streams", streams_n.to_string()),
             ("part", format!("{:?}", self.options.part).to_lowercase()),
         ];
-        verdict.facts.extend(facts.map(|(key, value)| (format!("{prefix}{key}"), value)));
-        put(sink, "inventory.json", &inventory_text(&properties, &kinds, &tables, &rows), BTreeMap::new()).await
+        // Of some tables alone it would be no answer.
+        let rows_n = (rows.len() == tables.len()).then(|| ("rows", rows.values().sum::<u64>().to_string()));
+        verdict.facts.extend(facts.into_iter().chain(rows_n).map(|(key, value)| (format!("{prefix}{key}"), value)));
+        let is_large = |table: &Table| self.is_large(table);
+        let inventory = inventory_text(&properties, &kinds, &tables, &rows, &is_large);
+        put(sink, "inventory.json", &inventory, BTreeMap::new()).await
     }
 
     fn warn_of_what_is_left_out(&self, kinds: &BTreeMap<String, u64>, verdict: &mut Verdict) {
@@ -238,46 +256,6 @@ impl PostgresEngine {
                 "{large_objects_n} large objects are not in the dump, since tables were chosen; dump the whole database for them"
             ));
         }
-    }
-
-    /// Returns what is to be dumped; the largest first, so that none is left alone at the end.
-    fn units(&self, snapshot: &str, tables: &[Table]) -> Vec<Unit> {
-        let options = &self.options;
-        let common = ["-Fc", "-Z0", "--no-password"].map(OsString::from).into_iter();
-        let common: Vec<OsString> = common.chain([format!("--snapshot={snapshot}").into()]).collect();
-        let mut rest = common.clone();
-        rest.extend(match options.part {
-            DumpPart::All => None,
-            DumpPart::Schema => Some("--schema-only".into()),
-            DumpPart::Data => Some("--data-only".into()),
-        });
-        rest.extend(options.tables.iter().map(|table| format!("--table={table}").into()));
-        rest.extend(options.exclude_table_data.iter().map(|table| format!("--exclude-table-data={table}").into()));
-        let mut units = Vec::new();
-        if options.jobs > 1 {
-            let is_large = |table: &&Table| table.bytes >= LARGE_TABLE_BYTES && !table.is_of_extension;
-            for table in tables.iter().filter(is_large) {
-                rest.push(format!("--exclude-table-data={}", table.name).into());
-                let own = ["--data-only".into(), format!("--table={}", table.name).into()];
-                let stream = format!("tables/{}.dump", encode(&table.name));
-                units.push(Unit { stream, arguments: common.iter().cloned().chain(own).collect() });
-            }
-        }
-        units.insert(units.len().min(1), Unit { stream: "database.dump".to_owned(), arguments: rest });
-        units
-    }
-
-    /// Dumps one stream; returns warnings.
-    async fn dump_unit(&self, client: &Client, sink: &Sink, unit: Unit) -> Result<Vec<String>> {
-        let invocation = client.invocation("pg_dump", "-d", &unit.arguments)?;
-        let mut intake = WithoutMoment::new(sink.stream(&unit.stream).await?);
-        let run = Run { stream: &unit.stream, expected: Expected::PgArchive, allow_empty: false, grace: OUTPUT_GRACE };
-        let mut found = run.take(&invocation, &mut intake, self.listener.as_deref()).await.map_err(explain)?;
-        let (stream, moment) = intake.finish().await?;
-        found.stream_facts.extend(moment.map(|moment| (created::FACT.to_owned(), moment)));
-        found.stream_facts.extend(found.verdict.facts.remove("command").map(|command| ("command".to_owned(), command)));
-        stream.finish(found.stream_facts).await?;
-        Ok(found.verdict.warnings)
     }
 
     async fn dump_globals(
@@ -332,11 +310,17 @@ fn inventory_text(
     kinds: &BTreeMap<String, u64>,
     tables: &[Table],
     rows: &BTreeMap<String, u64>,
+    is_stream: &dyn Fn(&Table) -> bool,
 ) -> Vec<u8> {
     let mut sorted: Vec<&Table> = tables.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let line =
-        |table: &&Table| json!({ "name": table.name, "rows": rows.get(&table.name), "bytes": table.bytes }).to_string();
+    let line = |table: &&Table| {
+        let mut line = json!({ "name": table.name, "rows": rows.get(&table.name), "bytes": table.bytes });
+        if is_stream(table) {
+            line["columns"] = json!(table.columns);
+        }
+        line.to_string()
+    };
     let tables = sorted.iter().map(line).collect::<Vec<_>>().join(",\n");
     format!("{{\"database\":{properties},\n\"objects\":{},\n\"tables\":[\n{tables}\n]}}\n", json!(kinds)).into_bytes()
 }

@@ -15,13 +15,22 @@ pub(crate) struct Table {
     pub(crate) bytes: u64,
     /// Whether an extension made it: such tables are dumped with their extension's rules.
     pub(crate) is_of_extension: bool,
+    /// Its columns in order, without those that the server computes; not quoted.
+    pub(crate) columns: Vec<String>,
+    /// The columns of its primary key in order, not quoted; none: it has no key.
+    pub(crate) key: Vec<String>,
 }
 
 /// Tables with data, the largest first, a line of JSON each. Partitions have the data, their parents have none; foreign tables are
 /// not dumped.
 const TABLES: &str = "
     SELECT json_build_array(format('%I.%I', n.nspname, c.relname), pg_table_size(c.oid), EXISTS (
-        SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
+        SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
+        ARRAY(SELECT a.attname FROM pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum),
+        ARRAY(SELECT a.attname FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY k(attnum, place)
+            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+            WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place))
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relpersistence <> 't'
         AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
@@ -88,8 +97,8 @@ const NOT_THE_SYSTEMS: &str = "n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'inf
 pub(crate) async fn tables(session: &mut Session) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
     for line in session.ask(TABLES).await? {
-        let (name, bytes, is_of_extension) = parse(&line)?;
-        tables.push(Table { name, bytes, is_of_extension });
+        let (name, bytes, is_of_extension, columns, key) = parse(&line)?;
+        tables.push(Table { name, bytes, is_of_extension, columns, key });
     }
     Ok(tables)
 }
@@ -138,7 +147,7 @@ pub(crate) async fn kinds(session: &mut Session) -> Result<BTreeMap<String, u64>
 ///
 /// # Errors
 /// Likewise.
-pub(crate) async fn rows(session: &mut Session, tables: &[Table]) -> Result<BTreeMap<String, u64>> {
+pub(crate) async fn rows(session: &mut Session, tables: impl Iterator<Item = &Table>) -> Result<BTreeMap<String, u64>> {
     let mut rows = BTreeMap::new();
     for table in tables {
         let counted = session.ask_one(&format!("SELECT count(*) FROM ONLY {}", table.name)).await?;

@@ -27,6 +27,7 @@ mod postgres;
 mod postgres_engine;
 mod postgres_parts;
 mod postgres_restore;
+mod postgres_rows;
 mod protocol;
 mod prune;
 mod restore;

@@ -118,7 +118,9 @@ fn load(postgres: &Postgres, folder: &Path, database: &str) {
     let tables = std::fs::read_dir(folder.join("tables")).map(Iterator::collect::<Vec<_>>).unwrap_or_default();
     for table in tables {
         let name = table.expect("an entry").file_name();
-        restore("data", &format!("tables/{}", name.to_str().expect("a plain name")));
+        let table = name.to_str().and_then(|name| name.strip_suffix(".copy")).expect("a plain name");
+        let copy = format!("\\copy {table} FROM '{}'", path(&format!("tables/{table}.copy")));
+        postgres.run("psql", &["-q", "-d", database, "-c", &copy]);
     }
     restore("post-data", "database.dump");
 }

@@ -84,7 +84,7 @@ fn a_table_or_a_schema_comes_back_with_all_that_belongs_to_it() {
         let (restored, read) =
             part(&repository, &snapshot, &postgres.url("big"), tables(Place::New, &["public.big"])).await;
         assert_eq!(restored.expect("restores").rows_n, 50_000);
-        assert_eq!(read, ["database.dump", "tables/public.big.dump", "database.dump"]);
+        assert_eq!(read, ["database.dump", "tables/public.big.copy", "database.dump"]);
         assert_eq!(postgres.psql("big", "SELECT indisvalid FROM pg_index WHERE indrelid = 'big'::regclass"), "t\n");
         let options = PostgresRestoreOptions { part: DumpPart::Schema, ..usual() };
         let (restored, read) = part(&repository, &snapshot, &postgres.url("schema_only"), options).await;
@@ -166,7 +166,7 @@ fn rows_come_back_by_a_condition() {
         postgres.psql("app", "UPDATE big SET filling = '' WHERE id = 7");
         let restored = put("public.big", "id = 7", OnConflict::Update).await.expect("restores");
         assert_eq!(counts(&restored), (50_000, 1, 0, 1, 0));
-        assert_eq!(streams.take(), ["tables/public.big.dump"]);
+        assert_eq!(streams.take(), ["tables/public.big.copy"]);
         assert_eq!(postgres.psql("app", "SELECT length(filling) FROM big WHERE id = 7"), "192\n");
 
         // What can't be is told before anything is read, and psql runs no command of its own.

@@ -254,7 +254,7 @@ fn several_streams_are_loaded_side_by_side() {
         let snapshot = dump(&repository, &there, "app", 3).await;
         let names: Vec<_> = snapshot.record.streams.iter().map(|stream| stream.name.as_str()).collect();
         assert!(
-            names.contains(&"tables/shop.%22Big%20one%22.dump") && names.contains(&"tables/shop.big.dump"),
+            names.contains(&"tables/shop.%22Big%20one%22.copy") && names.contains(&"tables/shop.big.copy"),
             "{names:?}"
         );
         for (name, jobs) in [("app", 3), ("one_job", 1)] {

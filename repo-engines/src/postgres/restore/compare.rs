@@ -1,9 +1,9 @@
 //! Whether what was restored is what was dumped, by the numbers that were taken when it was.
 
 use super::contents::{Contents, TableName};
-use super::sql;
 use crate::postgres::inventory;
 use crate::postgres::session::Session;
+use crate::postgres::sql;
 use dedump_core::Result;
 
 /// Compares the rows of each table with those that were counted in the dump's moment. Returns differences, and how many rows

@@ -1,8 +1,9 @@
 //! What a snapshot holds of one database, and what of it a restore needs.
 
 use super::feed::read_small;
-use super::sql;
 use crate::postgres::client::parse_version;
+use crate::postgres::copy;
+use crate::postgres::sql;
 use crate::postgres::url::decode;
 use dedump_core::{Error, Repository, Result, Snapshot};
 use serde::Deserialize;
@@ -51,6 +52,16 @@ pub(super) struct RoleSettings {
 pub(super) struct InventoryTable {
     pub(super) name: String,
     pub(super) rows: Option<u64>,
+    /// Its columns, where its rows are a stream of their own.
+    columns: Option<Vec<String>>,
+}
+
+/// A stream with the rows of one table.
+#[derive(Debug, Clone)]
+pub(super) struct TableStream {
+    pub(super) name: String,
+    /// The columns that its rows have, in their order, not quoted.
+    pub(super) columns: Vec<String>,
 }
 
 /// What a snapshot holds of one database.
@@ -61,7 +72,7 @@ pub(super) struct Contents<'a> {
     /// The stream with the database.
     pub(super) database: String,
     /// Streams with the rows of large tables.
-    pub(super) tables: BTreeMap<TableName, String>,
+    pub(super) tables: BTreeMap<TableName, TableStream>,
     pub(super) inventory: Inventory,
     /// The major version of the `pg_dump` that wrote them.
     pub(super) dump_major: Option<u32>,
@@ -91,21 +102,8 @@ impl<'a> Contents<'a> {
             };
             return Err(Error::NotFound { what: "PostgreSQL dump", name: folder.to_owned(), hint });
         }
-        let own = format!("{below}tables/");
-        // Left out, a stream that is not understood would be a table without its rows.
-        let table = |name: &str| {
-            let of = name.strip_prefix(&own)?;
-            let table = of.strip_suffix(".dump").and_then(|table| sql::qualified(&decode(table).ok()?));
-            let strange = || {
-                Error::Target(format!("stream {name:?} is of no table that is known; a newer dedump may have made it"))
-            };
-            Some(table.ok_or_else(strange).map(|table| (table, name.to_owned())))
-        };
-        let tables: BTreeMap<_, _> = names().filter_map(table).collect::<Result<_>>()?;
         let of_dump = snapshot.record.streams.iter().find(|stream| stream.name == database);
         let command = of_dump.and_then(|stream| stream.facts.get("command")).map(String::as_str).unwrap_or_default();
-        let is_filtered =
-            command.contains("--table=") || tables.is_empty() && command.contains("--exclude-table-data=");
         let (source, database_folder) = match below.rsplit_once("databases/") {
             Some((source, folder)) => (source, folder.trim_end_matches('/')),
             None => (below.as_str(), ""),
@@ -117,9 +115,12 @@ impl<'a> Contents<'a> {
             if database_folder.is_empty() { of_source.clone() } else { format!("{of_source}{database_folder}.") };
         let fact = |prefix: &str, key: &str| snapshot.record.facts.get(&format!("{prefix}{key}")).cloned();
         let inventory = read_small(repository, snapshot, &format!("{below}inventory.json")).await?;
-        let inventory = serde_json::from_slice(&inventory).map_err(|error| {
+        let inventory: Inventory = serde_json::from_slice(&inventory).map_err(|error| {
             Error::Target(format!("{below}inventory.json can't be read: {error}; a newer dedump may have made it"))
         })?;
+        let tables = tables(snapshot, &format!("{below}tables/"), &inventory)?;
+        let is_filtered =
+            command.contains("--table=") || tables.is_empty() && command.contains("--exclude-table-data=");
         Ok(Contents {
             snapshot,
             globals,
@@ -143,4 +144,26 @@ impl<'a> Contents<'a> {
         let streams = self.snapshot.record.streams.iter();
         streams.filter(|stream| names.contains(&stream.name)).map(|stream| stream.bytes).sum()
     }
+}
+
+/// Finds the streams with rows of one table each. Left out, one that is not understood would be a table without its rows.
+fn tables(snapshot: &Snapshot, folder: &str, inventory: &Inventory) -> Result<BTreeMap<TableName, TableStream>> {
+    let columns: BTreeMap<&str, &Vec<String>> =
+        inventory.tables.iter().filter_map(|table| Some((table.name.as_str(), table.columns.as_ref()?))).collect();
+    let mut tables = BTreeMap::new();
+    for stream in &snapshot.record.streams {
+        let Some(file) = stream.name.strip_prefix(folder) else { continue };
+        let found = file.strip_suffix(copy::SUFFIX).and_then(|table| {
+            let table = decode(table).ok()?;
+            Some((sql::qualified(&table)?, *columns.get(table.as_str())?))
+        });
+        let Some((table, columns)) = found else {
+            let name = &stream.name;
+            return Err(Error::Target(format!(
+                "stream {name:?} is of no table that is known; a newer dedump may have made it"
+            )));
+        };
+        tables.insert(table, TableStream { name: stream.name.clone(), columns: columns.clone() });
+    }
+    Ok(tables)
 }

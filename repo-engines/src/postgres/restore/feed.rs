@@ -4,6 +4,7 @@
 //! archive's table of contents, and then nothing more is read for it.
 
 use crate::child::{self, Group, Invocation};
+use crate::postgres::copy;
 use crate::postgres::created;
 use dedump_core::{
     Bytes, Error, Progress, Repository, RestoreOptions, Result, Snapshot, StreamRecord, Target, async_trait, restore,
@@ -14,8 +15,6 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
 /// Bytes of a tool's error output that are kept.
 const SAID_BYTES: usize = 4 * 1024;
-/// The tool, whatever it is that runs it.
-const TOOL: &str = "pg_restore";
 /// Ends a restore whose tool has all that it wants; nobody sees it.
 const ENOUGH: &str = "the tool has all that it wants";
 
@@ -119,6 +118,8 @@ struct Tool {
     /// The moment to put back into the first bytes of an archive.
     moment: Option<String>,
     head: Vec<u8>,
+    /// What it is called, whatever it is that runs it.
+    name: &'static str,
 }
 
 impl Tool {
@@ -138,6 +139,7 @@ impl Tool {
             said: Vec::new(),
             moment: stream.facts.get(created::FACT).cloned(),
             head: invocation.input.clone(),
+            name: if stream.name.ends_with(copy::SUFFIX) { "psql" } else { "pg_restore" },
         })
     }
 
@@ -190,12 +192,12 @@ impl Tool {
         drop(self.stdin.take());
         self.exchange(None, taker).await?;
         let status = self.child.wait().await;
-        let status = status.map_err(|error| Error::DumpFailed(format!("cannot wait for {TOOL}: {error}")))?;
+        let status = status.map_err(|error| Error::DumpFailed(format!("cannot wait for {}: {error}", self.name)))?;
         if status.success() {
             self.group.spare();
             return Ok(Fed::default());
         }
-        let failure = child::failed(&format!("{TOOL} {}", child::describe_failure(status)), &self.said);
+        let failure = child::failed(&format!("{} {}", self.name, child::describe_failure(status)), &self.said);
         match ignored_errors(&self.said) {
             Some(errors_n) if counts_errors && status.code() == Some(1) => {
                 self.group.spare();

@@ -1,6 +1,6 @@
 //! Roles: those of `globals.sql`, those that are missing on the server, and those that a dump needs.
 
-use super::sql::{self, Word};
+use crate::postgres::sql::{self, Word};
 use dedump_core::{Error, Result};
 use std::collections::BTreeSet;
 

@@ -1,12 +1,14 @@
 //! Fills an empty database: by one `pg_restore`, or by several side by side where large tables have streams of their own.
 
-use super::contents::{Contents, TableName};
+use super::contents::{Contents, TableName, TableStream};
 use super::feed::{Fed, Feed, Kept, Need};
 use crate::child::Invocation;
 use crate::postgres::client::Client;
+use crate::postgres::copy;
 use crate::postgres::dump::DumpPart;
 use crate::postgres::session::Session;
-use dedump_core::{Progress, Repository, Result, StreamRecord};
+use crate::postgres::sql;
+use dedump_core::{Error, Progress, Repository, Result, StreamRecord};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::ffi::OsString;
 
@@ -32,7 +34,7 @@ pub(super) struct Load {
     /// Whether `database.dump` has data that are wanted.
     pub(super) has_data: bool,
     /// Streams of tables that are wanted.
-    pub(super) tables: Vec<(TableName, String)>,
+    pub(super) tables: Vec<(TableName, TableStream)>,
     /// Whether the extension TimescaleDB is prepared before and after.
     pub(super) is_timescale: bool,
 }
@@ -45,7 +47,7 @@ impl Load {
             streams.push(contents.database.clone());
         }
         if self.part != DumpPart::Schema {
-            streams.extend(self.tables.iter().map(|(_, stream)| stream.clone()));
+            streams.extend(self.tables.iter().map(|(_, stream)| stream.name.clone()));
         }
         streams
     }
@@ -121,22 +123,45 @@ impl Load {
     /// Loads data, `jobs` streams at once, each lane one after another.
     async fn lanes(&self, from: (&Repository, &Contents<'_>, &dyn Progress), client: &Client) -> Result<Vec<Fed>> {
         let contents = from.1;
-        let mut streams: Vec<String> = self.tables.iter().map(|(_, stream)| stream.clone()).collect();
+        let mut lanes: Vec<Option<(TableName, TableStream)>> = self.tables.iter().cloned().map(Some).collect();
         if self.has_data {
-            streams.push(contents.database.clone());
+            lanes.push(None);
         }
-        let bytes = |stream: &String| contents.bytes_of(std::slice::from_ref(stream));
-        streams.sort_by_key(|stream| std::cmp::Reverse(bytes(stream)));
-        let invocation = |stream: &StreamRecord| {
-            let list = self.list.as_deref().filter(|_| stream.name == contents.database);
-            self.invocation(client, "data", list)
+        let stream = |lane: &Option<(TableName, TableStream)>| match lane {
+            Some((_, stream)) => stream.name.clone(),
+            None => contents.database.clone(),
         };
-        let load = |stream: String| async {
-            let need = if self.list.is_some() && stream == contents.database { Need::Part } else { Need::Whole };
-            let streams = [stream];
-            self.feed(from, &streams, need, &invocation).await
+        lanes.sort_by_key(|lane| std::cmp::Reverse(contents.bytes_of(&[stream(lane)])));
+        let load = |lane: Option<(TableName, TableStream)>| async {
+            match lane {
+                Some(table) => self.load_table(from, client, table).await,
+                None => {
+                    let list = self.list.as_deref();
+                    let need = if list.is_some() { Need::Part } else { Need::Whole };
+                    let streams = [contents.database.clone()];
+                    self.feed(from, &streams, need, &|_| self.invocation(client, "data", list)).await
+                }
+            }
         };
-        stream::iter(streams.into_iter().map(load)).buffer_unordered(self.jobs.max(1)).try_collect().await
+        stream::iter(lanes.into_iter().map(load)).buffer_unordered(self.jobs.max(1)).try_collect().await
+    }
+
+    /// Loads the rows of one table, all or none.
+    async fn load_table(
+        &self,
+        from: (&Repository, &Contents<'_>, &dyn Progress),
+        client: &Client,
+        (table, stream): (TableName, TableStream),
+    ) -> Result<Fed> {
+        let name = sql::of_table(&table);
+        let invocation = |_: &StreamRecord| copy::into(client, &name, &stream.columns);
+        match self.feed(from, std::slice::from_ref(&stream.name), Need::Whole, &invocation).await {
+            Err(Error::DumpFailed(why)) if self.ignore_errors => {
+                Ok(Fed { errors_n: 1, problems: vec![format!("table {name}: {why}")] })
+            }
+            Err(Error::DumpFailed(why)) => Err(Error::DumpFailed(format!("table {name}: {why}"))),
+            outcome => outcome,
+        }
     }
 
     async fn feed(

@@ -20,7 +20,6 @@ mod rows;
 mod run;
 mod selection;
 mod server;
-mod sql;
 mod swap;
 
 pub use globals::Globals;
@@ -29,6 +28,7 @@ pub use rows::{OnConflict, RowsOptions, RowsRestored};
 
 use super::client::{Client, ClientOptions};
 use super::dump::{DumpPart, JOBS_MAX};
+use super::sql;
 use super::url::PostgresUrl;
 use dedump_core::{Error, Progress, Repository, Result, Snapshot, SnapshotId};
 

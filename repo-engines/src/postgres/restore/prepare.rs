@@ -5,11 +5,12 @@ use super::globals::{self, Globals, Roles};
 use super::load::{self, Load};
 use super::properties::{self, Wanted};
 use super::server::{self, About, Found};
-use super::{Place, PostgresRestore, feed, hints, selection, sql};
+use super::{Place, PostgresRestore, feed, hints, selection};
 use crate::postgres::client::{Client, parse_version};
 use crate::postgres::dump::{DumpPart, MINORS_SAFE};
 use crate::postgres::inventory;
 use crate::postgres::session::Session;
+use crate::postgres::sql;
 use dedump_core::{Error, Repository, Result, Snapshot};
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! What a database itself is like: how it is made, and what is put on it when it is filled.
 
 use super::contents::Properties;
-use super::sql;
+use crate::postgres::sql;
 
 /// Settings that are lists of names; the server stores them as a list, and not as a text.
 const LISTS: &[&str] = &[

@@ -3,13 +3,18 @@
 //! The rows of the snapshot go into a temporary table of one session, and from there in one transaction into the table. Only
 //! the table's own stream is read where it has one.
 
-use super::contents::{Contents, TableName};
+use super::contents::{Contents, TableName, TableStream};
 use super::feed::{self, Feed, Need, Taker};
-use super::{PostgresRestore, hints, load, selection, sql};
+use super::{PostgresRestore, hints, load, selection};
 use crate::postgres::client::Client;
+use crate::postgres::copy;
 use crate::postgres::inventory;
 use crate::postgres::session::Session;
-use dedump_core::{Error, Progress, Repository, Result, Snapshot, SnapshotId, StreamRecord, async_trait};
+use crate::postgres::sql;
+use dedump_core::{
+    Bytes, Error, Progress, Repository, RestoreOptions, Result, Snapshot, SnapshotId, StreamRecord, Target,
+    async_trait, restore,
+};
 
 /// What is done with a row whose key is in the table already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,7 +93,8 @@ impl PostgresRestore {
         let mut client = self.client(&name);
         client.choose_for_restore(contents.dump_major.unwrap_or_default()).await?;
         let mut session = Session::open_explained(&client, hints::explain).await?;
-        let into = Into { name: quoted(&table), alias: sql::name(&table.1), condition: condition(&options.condition) };
+        let into =
+            Into { name: sql::of_table(&table), alias: sql::name(&table.1), condition: condition(&options.condition) };
         let is_there = format!("SELECT to_regclass({}) IS NOT NULL", sql::text(&into.name));
         if session.ask_one(&is_there).await? != "t" {
             return Err(Error::DumpFailed(format!(
@@ -99,8 +105,9 @@ impl PostgresRestore {
         // A condition that can't be is told before anything is read.
         run(&mut session, &format!("EXPLAIN SELECT FROM {} AS {} WHERE {}", into.name, into.alias, into.condition))
             .await?;
-        let (stream, list) = find_rows(repository, &contents, &client, &table).await?;
-        let mut restored = RowsRestored { streams: vec![stream.clone()], ..RowsRestored::default() };
+        let from = find_rows(repository, &contents, &client, &table).await?;
+        let stream = from.stream(&contents).to_owned();
+        let mut restored = RowsRestored { streams: vec![stream], ..RowsRestored::default() };
         if self.options.verify_first {
             feed::verify(repository, snapshot, restored.streams.clone(), progress).await?;
         }
@@ -110,10 +117,18 @@ impl PostgresRestore {
         }
         let mut taker =
             Rows { session, from: into.name.clone(), columns: Vec::new(), state: State::Before, held: Vec::new() };
-        let invocation = |_: &StreamRecord| load::to_output(&client, list.as_deref(), &["--file=-", "--data-only"]);
-        let need = if list.is_some() { Need::Part } else { Need::Whole };
-        let feed = Feed { invocation: &invocation, taker: &mut taker, need, counts_errors: false };
-        feed.run(repository, snapshot, &restored.streams, progress).await?;
+        match &from {
+            Origin::Stream(stream) => {
+                taker.begin(stream.columns.clone()).await?;
+                let options = RestoreOptions { streams: restored.streams.clone(), ..RestoreOptions::default() };
+                restore(repository, snapshot, &options, &mut taker, progress).await?;
+            }
+            Origin::Archive(list) => {
+                let invocation = |_: &StreamRecord| load::to_output(&client, Some(list), &["--file=-", "--data-only"]);
+                let feed = Feed { invocation: &invocation, taker: &mut taker, need: Need::Part, counts_errors: false };
+                feed.run(repository, snapshot, &restored.streams, progress).await?;
+            }
+        }
         let Rows { mut session, columns, state, .. } = taker;
         if state != State::Behind {
             return Err(Error::DumpFailed(format!("the dump has no rows of {}", options.table)));
@@ -124,28 +139,40 @@ impl PostgresRestore {
     }
 }
 
-/// Finds where a table's rows are: the stream, and the entry in its table of contents where it has others too.
-async fn find_rows(
+/// Where a table's rows are.
+enum Origin<'a> {
+    /// In a stream of their own.
+    Stream(&'a TableStream),
+    /// In the archive with all others, behind this entry of its table of contents.
+    Archive(String),
+}
+
+impl Origin<'_> {
+    fn stream<'a>(&'a self, contents: &'a Contents<'_>) -> &'a str {
+        match self {
+            Origin::Stream(stream) => &stream.name,
+            Origin::Archive(_) => &contents.database,
+        }
+    }
+}
+
+async fn find_rows<'a>(
     repository: &Repository,
-    contents: &Contents<'_>,
+    contents: &'a Contents<'_>,
     client: &Client,
     table: &TableName,
-) -> Result<(String, Option<String>)> {
+) -> Result<Origin<'a>> {
     if let Some(stream) = contents.tables.get(table) {
-        return Ok((stream.clone(), None));
+        return Ok(Origin::Stream(stream));
     }
     let list = load::print((repository, contents), client, None, &["--list", "--verbose"]).await?;
     match selection::rows_of(&list, table) {
-        Some(list) => Ok((contents.database.clone(), Some(list))),
+        Some(list) => Ok(Origin::Archive(list)),
         None => Err(Error::DumpFailed(format!(
             "the dump has no rows of {}.{}; of a partitioned table, name the partition",
             table.0, table.1
         ))),
     }
-}
-
-fn quoted(table: &TableName) -> String {
-    format!("{}.{}", sql::name(&table.0), sql::name(&table.1))
 }
 
 /// The line end keeps a comment at the condition's end from hiding what follows.
@@ -188,7 +215,7 @@ impl Into {
                 "table {name} has no primary key to find rows by; use --on-conflict skip or fail"
             )));
         }
-        let list = columns.iter().map(|column| sql::name(column)).collect::<Vec<_>>().join(", ");
+        let list = copy::list(columns);
         session.ask("BEGIN").await?;
         // Nobody else writes between what is counted and what is done.
         session.ask(&format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")).await?;
@@ -199,7 +226,7 @@ impl Into {
             let exists = format!("SELECT FROM {name} AS there WHERE {}", same.join(" AND "));
             restored.updated_n = count(session, &format!("SELECT count(*) {meant} AND EXISTS ({exists})")).await?;
         }
-        let keys = key.iter().map(|column| sql::name(column)).collect::<Vec<_>>().join(", ");
+        let keys = copy::list(&key);
         let others = columns.iter().filter(|column| !key.contains(column)).map(|column| sql::name(column));
         let sets: Vec<_> = others.map(|column| format!("{column} = EXCLUDED.{column}")).collect();
         let conflict = match on_conflict {
@@ -261,8 +288,10 @@ impl Taker for Rows {
             from += line.len();
             match self.state {
                 State::Before if line.starts_with(b"COPY ") => {
-                    self.begin(&String::from_utf8_lossy(line)).await?;
-                    self.state = State::Within;
+                    let words = sql::words(&String::from_utf8_lossy(line), usize::MAX);
+                    let is = |word: &sql::Word, text: &str| *word == sql::Word::Other(text.to_owned());
+                    let inside = words.iter().skip_while(|word| !is(word, "(")).take_while(|word| !is(word, ")"));
+                    self.begin(inside.filter_map(sql::Word::as_name).map(str::to_owned).collect()).await?;
                 }
                 State::Before | State::Behind => {}
                 // A row that has nothing but a backslash and a dot is written otherwise: this is the end, and what comes
@@ -288,14 +317,37 @@ impl Taker for Rows {
 }
 
 impl Rows {
-    async fn begin(&mut self, copy: &str) -> Result<()> {
-        let words = sql::words(copy, usize::MAX);
-        let is = |word: &sql::Word, text: &str| *word == sql::Word::Other(text.to_owned());
-        let inside = words.iter().skip_while(|word| !is(word, "(")).take_while(|word| !is(word, ")"));
-        self.columns = inside.filter_map(sql::Word::as_name).map(str::to_owned).collect();
-        let list = self.columns.iter().map(|column| sql::name(column)).collect::<Vec<_>>().join(", ");
+    /// Makes the temporary table, and has the session read rows from now on.
+    async fn begin(&mut self, columns: Vec<String>) -> Result<()> {
+        let list = copy::list(&columns);
+        self.columns = columns;
         let make = format!("CREATE TEMPORARY TABLE dedump_rows AS SELECT {list} FROM {} WITH NO DATA", self.from);
         self.session.ask(&make).await?;
-        self.session.write(format!("COPY pg_temp.dedump_rows ({list}) FROM stdin;\n").as_bytes()).await
+        self.session.write(format!("COPY pg_temp.dedump_rows ({list}) FROM stdin;\n").as_bytes()).await?;
+        self.state = State::Within;
+        Ok(())
+    }
+}
+
+/// Of a stream that has nothing but rows.
+#[async_trait]
+impl Target for Rows {
+    async fn begin(&mut self, _: &StreamRecord) -> Result<()> {
+        Ok(())
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.take(&bytes).await
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        if self.state != State::Within || !self.held.is_empty() {
+            return Err(Error::Target(
+                "the rows end before their stream does, so somebody has crafted them".to_owned(),
+            ));
+        }
+        self.session.write(b"\\.\n").await?;
+        self.state = State::Behind;
+        Ok(())
     }
 }

@@ -3,10 +3,11 @@
 use super::feed;
 use super::prepare::Prepared;
 use super::server;
-use super::{Place, PostgresRestore, PostgresRestored, compare, hints, properties, sql};
+use super::{Place, PostgresRestore, PostgresRestored, compare, hints, properties};
 use crate::postgres::client::Client;
 use crate::postgres::dump::{DumpPart, PostgresEngine, PostgresOptions};
 use crate::postgres::session::Session;
+use crate::postgres::sql;
 use dedump_core::{BackupOptions, Error, HoldOptions, Progress, Repository, Result, SnapshotId, backup, hold};
 
 impl PostgresRestore {

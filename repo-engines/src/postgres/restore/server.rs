@@ -1,9 +1,9 @@
 //! The server that is restored to: which databases it has, who is connected, and what unfinished restores have left.
 
-use super::sql;
 use crate::postgres::client::Client;
 use crate::postgres::inventory;
 use crate::postgres::session::Session;
+use crate::postgres::sql;
 use dedump_core::{Error, Result};
 use serde::Deserialize;
 

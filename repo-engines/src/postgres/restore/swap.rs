@@ -2,8 +2,9 @@
 
 use super::prepare::Prepared;
 use super::server::{self, Rename};
-use super::{PostgresRestore, PostgresRestored, hints, sql};
+use super::{PostgresRestore, PostgresRestored, hints};
 use crate::postgres::session::Session;
+use crate::postgres::sql;
 use dedump_core::{Error, Result};
 
 impl PostgresRestore {

@@ -127,6 +127,11 @@ pub(super) fn words(statement: &str, words_max: usize) -> Vec<Word> {
     words
 }
 
+/// Returns a table's schema and name as SQL has them.
+pub(super) fn of_table(table: &(String, String)) -> String {
+    format!("{}.{}", name(&table.0), name(&table.1))
+}
+
 /// Reads `SCHEMA.TABLE`, as SQL has it: lower case where a name is not quoted.
 pub(super) fn qualified(text: &str) -> Option<(String, String)> {
     match &words(text, 4)[..] {
