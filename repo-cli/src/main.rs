@@ -14,6 +14,7 @@ mod runtime;
 mod secret;
 mod sources;
 mod time;
+mod timings;
 
 use clap::Parser;
 

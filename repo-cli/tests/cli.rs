@@ -90,7 +90,11 @@ impl Place {
                 command.env_remove(format!("DEDUMP_{whose}{name}"));
             }
         }
-        command.env("DEDUMP_REPO", self.path("repo")).args(args).stdin(Stdio::null());
+        command
+            .env("DEDUMP_REPO", self.path("repo"))
+            .env("XDG_STATE_HOME", self.path("state"))
+            .args(args)
+            .stdin(Stdio::null());
         command
     }
 

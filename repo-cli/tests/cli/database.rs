@@ -20,6 +20,8 @@ fn a_database_is_put_back_beside_and_in_the_place_of_what_is_there() {
     let copy = url(&postgres, "copy");
     let planned = run(&["restore", "latest", "--to", &copy, "--dry-run"]).expect_exit(0);
     assert!(planned.out.contains("load everything into a new database, then call it copy"), "{}", planned.out);
+    let unknown = "nobody knows yet: no restore from here to there was timed; its dump took ";
+    assert!(planned.out.contains(unknown), "{}", planned.out);
     assert!(!postgres.psql("postgres", "SELECT datname FROM pg_database").contains("copy"));
     let restored = run(&["restore", "latest", "--to", &copy]).expect_exit(0);
     assert!(restored.out.contains("1 table with 5,000 rows, as many as were dumped"), "{}", restored.out);
@@ -28,6 +30,13 @@ fn a_database_is_put_back_beside_and_in_the_place_of_what_is_there() {
     // What is there is not touched unless that is asked for, and then not unless somebody said yes.
     postgres.psql("copy", "DELETE FROM t WHERE n > 10");
     run(&["restore", "latest", "--to", &copy]).expect_line(1, "--replace");
+    let planned = run(&["restore", "latest", "--to", &copy, "--replace", "--plan"]).expect_exit(0);
+    assert!(planned.out.contains(" s, as fast as 1 earlier restore to local\n"), "{}", planned.out);
+    assert!(
+        planned.out.contains("lost   what was changed there since 2") && planned.out.contains(" s ago\n"),
+        "{}",
+        planned.out
+    );
     run(&["restore", "latest", "--to", &copy, "--replace"]).expect_line(2, "say --yes");
     assert_eq!(postgres.psql("copy", "SELECT count(*) FROM t"), "10\n");
     let replaced = run(&[

@@ -47,12 +47,17 @@ pub(super) fn out(client: &Client, snapshot: &str, table: &Table, by_key: bool) 
     )
 }
 
-/// Returns `psql` that takes the rows of a table from its input.
+/// Returns `psql` that takes the rows of a table from its input. Without triggers, foreign keys are not looked at either; that
+/// takes a superuser.
 ///
 /// # Errors
 /// As [`out`].
-pub(super) fn into(client: &Client, table: &str, columns: &[String]) -> Result<Invocation> {
-    psql(client, &[SETTINGS_OF_BOTH, &format!("COPY {table} ({}) FROM STDIN", list(columns))])
+pub(super) fn into(client: &Client, table: &str, columns: &[String], disable_triggers: bool) -> Result<Invocation> {
+    let copy = format!("COPY {table} ({}) FROM STDIN", list(columns));
+    match disable_triggers {
+        true => psql(client, &[SETTINGS_OF_BOTH, "SET session_replication_role = replica", &copy]),
+        false => psql(client, &[SETTINGS_OF_BOTH, &copy]),
+    }
 }
 
 fn psql(client: &Client, statements: &[&str]) -> Result<Invocation> {

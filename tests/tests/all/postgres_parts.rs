@@ -125,6 +125,48 @@ fn a_table_goes_back_into_a_database_that_has_lost_it_and_never_twice() {
 }
 
 #[test]
+fn data_alone_go_into_a_database_that_has_its_tables() {
+    let (there, here) = (simple(), Postgres::start());
+    there.psql(
+        "app",
+        "ALTER TABLE big ADD last int; ALTER TABLE big ADD FOREIGN KEY (last) REFERENCES part.configs;
+        UPDATE big SET last = 1 + id % 100",
+    );
+    let content = |postgres: &Postgres, database: &str| {
+        let sums = "SELECT md5(string_agg(t::text, '' ORDER BY id)) FROM big t;
+            SELECT md5(string_agg(t::text, '' ORDER BY id)) FROM part.configs t; SELECT last_value FROM part.configs_id_seq";
+        postgres.psql(database, sums)
+    };
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        for jobs in [1, 2] {
+            let snapshot = dump(&repository, &there, "app", jobs).await;
+            let database = format!("app_{jobs}");
+            let url = here.url(&database);
+            let schema = PostgresRestoreOptions { part: DumpPart::Schema, ..usual() };
+            part(&repository, &snapshot, &url, schema).await.0.expect("restores");
+
+            // The keys lead in a circle, so no order of the tables would do.
+            let data = |disable_triggers| PostgresRestoreOptions {
+                part: DumpPart::Data,
+                place: Place::Existing,
+                disable_triggers,
+                safety_snapshot: false,
+                ..usual()
+            };
+            let why = refused(&repository, &snapshot, &url, data(false)).await;
+            assert_says(&why, &["violates foreign key constraint", "--disable-triggers"]);
+            assert_eq!((rows(&here, &database, "big"), rows(&here, &database, "part.notes")), ("0".into(), "0".into()));
+            let restored = part(&repository, &snapshot, &url, data(true)).await.0.expect("restores");
+            assert_same(&content(&here, &database), &content(&there, "app"));
+            assert_eq!(restored.rows_n, 50_000 + 100 + 1);
+            let why = refused(&repository, &snapshot, &url, data(true)).await;
+            assert_says(&why, &["has rows, and data alone would come on top of them"]);
+        }
+    });
+}
+
+#[test]
 fn rows_come_back_by_a_condition() {
     let postgres = simple();
     run(async {

@@ -1,20 +1,19 @@
 //! `dedump restore --to postgres://…`: puts a database back.
 
+use super::database_report::{plan_to_json, plan_to_text, to_json, to_text, untimed};
 use super::{RestoreArgs, rows};
 use crate::context::{Context, user_at_host};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::output;
 use crate::progress::Work;
 use crate::sources::{ClientArgs, Part, part_of};
-use crate::{human, output};
+use crate::timings::Route;
 use clap::{Args, ValueEnum};
 use dedump_core::{Snapshot, find};
-use dedump_engines::postgres::{
-    Globals, OnConflict, Place, PostgresPlan, PostgresRestore, PostgresRestoreOptions, PostgresRestored, RowsOptions,
-};
-use serde_json::json;
+use dedump_engines::postgres::{Globals, OnConflict, Place, PostgresRestore, PostgresRestoreOptions, RowsOptions};
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How a database is put back.
 #[derive(Debug, Args)]
@@ -31,7 +30,7 @@ pub struct DatabaseArgs {
     /// Disconnect those who are connected to the database that is replaced
     #[arg(long, help_heading = DATABASES)]
     disconnect: bool,
-    /// Load the schemas or tables into the database that is there
+    /// Load the schemas or tables, or with --part data all rows, into the database that is there
     #[arg(long, help_heading = DATABASES, conflicts_with = "replace")]
     into_existing: bool,
     /// Restore this schema alone; may be repeated
@@ -51,6 +50,9 @@ pub struct DatabaseArgs {
     /// Restore only the schema, or only the data
     #[arg(long, value_name = "PART", help_heading = DATABASES, value_enum)]
     part: Option<Part>,
+    /// Keep triggers and foreign keys from looking at data that go into a database that is there; takes a superuser
+    #[arg(long, help_heading = DATABASES)]
+    disable_triggers: bool,
     /// Which roles to create first: those that are missing, all that were dumped with their passwords and settings, or none
     #[arg(long, value_name = "WHICH", default_value = "missing", help_heading = DATABASES, value_enum)]
     #[arg(hide_possible_values = true)]
@@ -145,6 +147,7 @@ impl DatabaseArgs {
             ("--drop-old", self.drop_old),
             ("--disconnect", self.disconnect),
             ("--part", self.part.is_some()),
+            ("--disable-triggers", self.disable_triggers),
             ("--no-owner", self.no_owner),
             ("--no-privileges", self.no_privileges),
             ("--no-tablespaces", self.no_tablespaces),
@@ -185,6 +188,7 @@ impl DatabaseArgs {
             ignore_errors: self.ignore_errors,
             jobs: self.jobs,
             part: part_of(self.part),
+            disable_triggers: self.disable_triggers,
             schemas: self.schemas.clone(),
             tables: self.tables.clone(),
             verify_first: self.verify_first,
@@ -218,19 +222,24 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
         let prefix = prefix(&snapshot, args.only.as_deref())?;
         let plan = restore.plan(&repository, &snapshot, &prefix).await?;
+        let repository_id = repository.id().to_string();
+        let route = Route { repository: &repository_id, source: &snapshot.record.source, to: &plan.host };
+        let takes = route.estimate(plan.bytes).unwrap_or_else(|| untimed(&snapshot, &prefix));
         if database.dry_run || args.plan {
-            return Ok((plan, None));
+            return Ok((plan, takes, None));
         }
         if (database.replace || database.into_existing) && plan.existing.is_some() && !database.yes {
-            confirm(plan_to_text(&plan).trim_end(), &format!("{}/{}", plan.host, plan.database)).await?;
+            confirm(plan_to_text(&plan, &takes).trim_end(), &format!("{}/{}", plan.host, plan.database)).await?;
         }
         let meter = context.started_meter(Work::Restore(plan.bytes));
+        let loading = Instant::now();
         let restored = restore.run(&repository, &snapshot, &prefix, &meter).await?;
-        Ok((plan, Some(restored)))
+        route.note(restored.bytes, loading.elapsed());
+        Ok((plan, takes, Some(restored)))
     })?;
-    let (plan, restored) = done;
+    let (plan, takes, restored) = done;
     let Some(restored) = restored else {
-        context.print(|| plan_to_json(&plan), || plan_to_text(&plan))?;
+        context.print(|| plan_to_json(&plan, &takes), || plan_to_text(&plan, &takes))?;
         return Ok(Exit::Done);
     };
     restored.warnings.iter().for_each(|warning| output::warning(warning));
@@ -286,94 +295,4 @@ pub(super) async fn confirm(what: &str, expected: &str) -> Result<(), Failure> {
         Ok(line) if line.trim() == expected => Ok(()),
         _ => Err(Failure::failed(format!("that is not {expected}; nothing was changed"))),
     }
-}
-
-fn plan_to_text(plan: &PostgresPlan) -> String {
-    let time = plan.time.as_deref().unwrap_or("an unknown time");
-    let (streams, rows_n) = (human::counted(plan.streams.len() as u64, "stream"), human::counted(plan.rows_n, "row"));
-    let mut rows = vec![
-        ("what", format!("{} as of {time}, from snapshot {}", plan.dumped, plan.snapshot.short())),
-        ("size", format!("{} in {streams}, {rows_n}", human::bytes(plan.bytes))),
-        ("to", format!("{} on {}", plan.database, plan.host)),
-    ];
-    if let Some(existing) = &plan.existing {
-        let bytes = plan.existing_bytes.map(|bytes| format!("{}, ", human::bytes(bytes)));
-        rows.push(("there", bytes.unwrap_or_default() + existing));
-        rows.push(("lost", format!("what was changed there since {time}")));
-    }
-    let mut text = output::facts(&rows);
-    for (number, step) in plan.steps.iter().enumerate() {
-        text.push_str(&format!("{}. {step}\n", number + 1));
-    }
-    plan.warnings.iter().for_each(|warning| text.push_str(&format!("warning: {warning}\n")));
-    text
-}
-
-fn plan_to_json(plan: &PostgresPlan) -> serde_json::Value {
-    json!({
-        "snapshot": plan.snapshot.to_string(),
-        "time": plan.time,
-        "host": plan.host,
-        "database": plan.database,
-        "dumped": plan.dumped,
-        "streams": plan.streams,
-        "bytes": plan.bytes,
-        "rows": plan.rows_n,
-        "roles": plan.roles,
-        "existing": plan.existing,
-        "existing_bytes": plan.existing_bytes,
-        "leftovers": plan.leftovers,
-        "steps": plan.steps,
-        "warnings": plan.warnings,
-    })
-}
-
-fn to_json(plan: &PostgresPlan, restored: &PostgresRestored) -> serde_json::Value {
-    json!({
-        "snapshot": plan.snapshot.to_string(),
-        "host": plan.host,
-        "database": restored.database,
-        "streams": restored.streams,
-        "bytes": restored.bytes,
-        "tables": restored.tables_n,
-        "rows": restored.rows_n,
-        "roles": restored.roles,
-        "kept": restored.kept,
-        "safety_snapshot": restored.safety_snapshot.map(|id| id.to_string()),
-        "errors": restored.errors_n,
-        "problems": restored.problems,
-        "warnings": restored.warnings,
-    })
-}
-
-fn to_text(plan: &PostgresPlan, restored: &PostgresRestored, took: Duration) -> String {
-    let mut rows = vec![
-        ("database", format!("{} on {}", restored.database, plan.host)),
-        ("as of", plan.time.clone().unwrap_or_else(|| "an unknown time".to_owned())),
-        ("from", format!("snapshot {} of {}", plan.snapshot.short(), plan.dumped)),
-        (
-            "read",
-            format!(
-                "{}, {}, in {}, {}",
-                human::counted(restored.streams.len() as u64, "stream"),
-                human::bytes(restored.bytes),
-                human::duration(took),
-                human::rate(restored.bytes, took)
-            ),
-        ),
-    ];
-    if restored.tables_n > 0 {
-        let (tables, rows_n) = (human::counted(restored.tables_n, "table"), human::count(restored.rows_n));
-        rows.push(("counted", format!("{tables} with {rows_n} rows, as many as were dumped")));
-    }
-    if !restored.roles.is_empty() {
-        rows.push(("roles", format!("created {}", restored.roles.join(", "))));
-    }
-    if let Some(kept) = &restored.kept {
-        rows.push(("before it", format!("is called {kept} now; drop it when you need it no more")));
-    }
-    if let Some(id) = restored.safety_snapshot {
-        rows.push(("and as", format!("snapshot {}, which is held; `dedump release` lets it go", id.short())));
-    }
-    output::facts(&rows)
 }

@@ -1,6 +1,7 @@
 //! `dedump restore`: gives streams back.
 
 mod database;
+mod database_report;
 mod plan;
 mod prices;
 mod rows;
@@ -10,6 +11,7 @@ use crate::args::FilterArgs;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::Work;
+use crate::timings::Route;
 use crate::{human, output};
 use clap::Args;
 use database::DatabaseArgs;
@@ -146,7 +148,11 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
         };
         let meter = context.started_meter(Work::Restore(streams.iter().map(|stream| stream.bytes).sum()));
         let options = RestoreOptions { streams: names(&streams), keep_going: args.keep_going };
+        let restoring = Instant::now();
         let report = restore(&repository, &snapshot, &options, &mut *target, &meter).await?;
+        if !to_stdout && report.failed.is_empty() {
+            to_files(&repository.id().to_string(), &snapshot).note(report.bytes, restoring.elapsed());
+        }
         Ok((snapshot, paths, report))
     });
     if closed.load(Ordering::Relaxed) {
@@ -214,6 +220,11 @@ fn place(args: &RestoreArgs, to: &Path, streams: &[&StreamRecord]) -> Result<Pla
     // The library says what is there; how to replace it is this program's to say.
     target.check(&names).map_err(|error| Failure::failed(format!("{error} (--force)")))?;
     Ok(Place::Files(target))
+}
+
+/// Where a restore to files goes, for how long it takes.
+fn to_files<'a>(repository: &'a str, snapshot: &'a Snapshot) -> Route<'a> {
+    Route { repository, source: &snapshot.record.source, to: "files" }
 }
 
 fn names(streams: &[&StreamRecord]) -> Vec<String> {

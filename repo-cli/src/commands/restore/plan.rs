@@ -1,12 +1,12 @@
 //! `dedump restore --plan`: what a restore will read, cost, and need thawed.
 
 use super::prices::{Cost, Prices};
-use super::{RestoreArgs, names, selected};
+use super::{RestoreArgs, names, selected, to_files};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::human;
 use crate::output::{self, Table};
 use crate::progress::Work;
+use crate::{human, time};
 use dedump_core::{PlannedPack, RestoreOptions, RestorePlan, Snapshot, find, plan_restore};
 use serde_json::json;
 use std::path::Path;
@@ -15,7 +15,7 @@ use std::path::Path;
 pub fn run(context: &Context, args: &RestoreArgs) -> Outcome {
     let prices = args.prices.as_deref().map(Prices::read).transpose()?;
     let meter = context.meter(Work::Objects("packs asked"));
-    let (snapshot, plan, location) = context.with_repository("nothing was restored", async |repository| {
+    let (snapshot, plan, takes, location) = context.with_repository("nothing was restored", async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
         let options = RestoreOptions {
             streams: names(&selected(&snapshot, &args.streams, args.only.as_deref())?),
@@ -23,7 +23,8 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Outcome {
         };
         meter.start();
         let plan = plan_restore(&repository, &snapshot, &options, &meter).await?;
-        Ok((snapshot, plan, repository.location().to_owned()))
+        let takes = to_files(&repository.id().to_string(), &snapshot).estimate(plan.bytes);
+        Ok((snapshot, plan, takes, repository.location().to_owned()))
     })?;
     drop(meter);
     let cost = prices.map(|prices| prices.cost(&plan));
@@ -31,8 +32,8 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Outcome {
         write_thaw_list(path, &location, &plan)?;
     }
     context.print(
-        || to_json(&snapshot, &plan, cost.as_ref()),
-        || to_text(&snapshot, &plan, cost.as_ref(), args.thaw_list.as_deref()),
+        || to_json(&snapshot, &plan, takes.as_deref(), cost.as_ref()),
+        || to_text(&snapshot, &plan, takes.as_deref(), (cost.as_ref(), args.thaw_list.as_deref())),
     )?;
     Ok(Exit::Done)
 }
@@ -67,7 +68,7 @@ fn sum(plan: &RestorePlan, of: impl Fn(&PlannedPack) -> u64) -> u64 {
     plan.packs.iter().map(of).sum()
 }
 
-fn to_json(snapshot: &Snapshot, plan: &RestorePlan, cost: Option<&Cost>) -> serde_json::Value {
+fn to_json(snapshot: &Snapshot, plan: &RestorePlan, takes: Option<&str>, cost: Option<&Cost>) -> serde_json::Value {
     let cost_to_json = |cost: &Cost| {
         json!({
             "currency": cost.currency,
@@ -91,6 +92,7 @@ fn to_json(snapshot: &Snapshot, plan: &RestorePlan, cost: Option<&Cost>) -> serd
         "snapshot": snapshot.id.to_string(),
         "streams": plan.streams_n,
         "bytes": plan.bytes,
+        "takes": takes,
         "bytes_read": sum(plan, |pack| pack.bytes_read) + plan.manifest_bytes,
         "reads": sum(plan, |pack| pack.requests_n) + plan.opening.reads_n,
         "lists": plan.opening.lists_n,
@@ -100,7 +102,12 @@ fn to_json(snapshot: &Snapshot, plan: &RestorePlan, cost: Option<&Cost>) -> serd
     })
 }
 
-fn to_text(snapshot: &Snapshot, plan: &RestorePlan, cost: Option<&Cost>, thaw_list: Option<&Path>) -> String {
+fn to_text(
+    snapshot: &Snapshot,
+    plan: &RestorePlan,
+    takes: Option<&str>,
+    (cost, thaw_list): (Option<&Cost>, Option<&Path>),
+) -> String {
     let mut table = Table::new(&["PACK", ">SIZE", ">READ", ">REQUESTS", "STATE"]);
     for pack in &plan.packs {
         table.row([
@@ -116,7 +123,9 @@ fn to_text(snapshot: &Snapshot, plan: &RestorePlan, cost: Option<&Cost>, thaw_li
     let frozen_n = frozen(plan).count() as u64;
     let mut facts = vec![
         ("snapshot", format!("{} of {}", snapshot.id.short(), snapshot.record.source)),
+        ("as of", time::for_people(snapshot.record.started_ms)),
         ("restores", format!("{streams}, {}", human::bytes(plan.bytes))),
+        ("takes", takes.unwrap_or("nobody knows yet: no restore to files was timed here").to_owned()),
         (
             "reads",
             format!(

@@ -1,6 +1,6 @@
 //! `dedump restore --to files:DIR`: gives a tree of files back.
 
-use super::RestoreArgs;
+use super::{RestoreArgs, to_files};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::Work;
@@ -69,7 +69,9 @@ pub fn run(context: &Context, args: &RestoreArgs, target: &Path) -> Outcome {
             }
             _ => error.into(),
         };
+        let restoring = Instant::now();
         let restored = restore(&repository, &snapshot, &part, target, &options, &meter).await.map_err(say_how)?;
+        to_files(&repository.id().to_string(), &snapshot).note(restored.bytes, restoring.elapsed());
         Ok((snapshot, restored))
     })?;
     restored.warnings.iter().for_each(|warning| output::warning(warning));

@@ -19,6 +19,10 @@ const KNOWN: &[(&str, &str)] = &[
     ("permission denied", "restore as a superuser, or as a user who has what is missing"),
     ("No space left on device", "make room on the server's disk and restore again"),
     ("could not open extension control file", "install the extension's package on the server"),
+    (
+        "violates foreign key constraint",
+        "what it leads to is not there, or is loaded later; for data alone, a superuser has --disable-triggers",
+    ),
     ("duplicate key value", "what is there is in the way; see --on-conflict"),
     ("unsupported version", "install newer client tools, or name their folder with --pg-bin"),
 ];

@@ -29,6 +29,7 @@ pub(super) struct Load {
     /// All of one `pg_restore` or nothing.
     pub(super) single_transaction: bool,
     pub(super) jobs: usize,
+    pub(super) disable_triggers: bool,
     /// Only these entries; `None` stands for all.
     pub(super) list: Option<String>,
     /// Whether `database.dump` has data that are wanted.
@@ -69,6 +70,7 @@ impl Load {
         flag(self.no_owner, "--no-owner");
         flag(self.no_privileges, "--no-privileges");
         flag(self.no_tablespaces, "--no-tablespaces");
+        flag(self.disable_triggers, "--disable-triggers");
         flag(self.single_transaction && !self.ignore_errors, "--single-transaction");
         match section {
             "" => {
@@ -154,7 +156,7 @@ impl Load {
         (table, stream): (TableName, TableStream),
     ) -> Result<Fed> {
         let name = sql::of_table(&table);
-        let invocation = |_: &StreamRecord| copy::into(client, &name, &stream.columns);
+        let invocation = |_: &StreamRecord| copy::into(client, &name, &stream.columns, self.disable_triggers);
         match self.feed(from, std::slice::from_ref(&stream.name), Need::Whole, &invocation).await {
             Err(Error::DumpFailed(why)) if self.ignore_errors => {
                 Ok(Fed { errors_n: 1, problems: vec![format!("table {name}: {why}")] })

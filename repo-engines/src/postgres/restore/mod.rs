@@ -40,7 +40,7 @@ pub enum Place {
     New,
     /// A new database takes the place of the one that is there, when it is whole.
     Replace,
-    /// Schemas or tables go into the database that is there, in one transaction where the dump has one stream.
+    /// Schemas, tables or data go into the database that is there, in one transaction where the dump has one stream.
     Existing,
 }
 
@@ -69,6 +69,8 @@ pub struct PostgresRestoreOptions {
     pub jobs: usize,
     /// Which part is loaded.
     pub part: DumpPart,
+    /// Whether triggers and foreign keys are kept from looking at data that go into a database that is there; takes a superuser.
+    pub disable_triggers: bool,
     /// Only these schemas; with `tables` empty too, everything.
     pub schemas: Vec<String>,
     /// Only these tables, as `SCHEMA.TABLE`, quoted where SQL needs it.
@@ -97,6 +99,7 @@ impl Default for PostgresRestoreOptions {
             ignore_errors: false,
             jobs: 1,
             part: DumpPart::All,
+            disable_triggers: false,
             schemas: Vec::new(),
             tables: Vec::new(),
             verify_first: false,
@@ -153,8 +156,13 @@ impl PostgresRestore {
             return Err(Error::Invalid(format!("{} jobs can't be: from 1 to {JOBS_MAX}", options.jobs)));
         }
         let has_parts = !options.schemas.is_empty() || !options.tables.is_empty();
-        if options.place == Place::Existing && !has_parts {
-            return refuse("a whole dump goes into a new database; name schemas or tables for one that is there");
+        if options.place == Place::Existing && !has_parts && options.part != DumpPart::Data {
+            return refuse(
+                "a whole dump goes into a new database; name schemas or tables, or --part data, for one that is there",
+            );
+        }
+        if options.disable_triggers && options.part != DumpPart::Data {
+            return refuse("triggers are in the way of data alone; leave --disable-triggers out, or say --part data");
         }
         if options.place != Place::Existing && options.part == DumpPart::Data {
             return refuse("data alone go into a database that is there; a new one needs the schema too");

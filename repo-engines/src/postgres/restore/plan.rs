@@ -2,6 +2,7 @@
 
 use super::prepare::Prepared;
 use super::{Place, PostgresRestore};
+use crate::postgres::dump::DumpPart;
 use dedump_core::SnapshotId;
 use std::fmt;
 
@@ -56,6 +57,7 @@ impl Prepared<'_> {
             steps.push(format!("create the roles {}", Vec::from_iter(self.roles.created.clone()).join(", ")));
         }
         match (options.place, &self.existing, &self.there) {
+            (Place::Existing, ..) if options.part == DumpPart::Data => steps.push(format!("load data into {name}")),
             (Place::Existing, ..) => steps.push(format!("load parts into {name}")),
             (_, None, _) => steps.push(format!("load everything into a new database, then call it {name}")),
             (_, Some(_), None) => steps

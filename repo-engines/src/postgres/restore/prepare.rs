@@ -61,8 +61,8 @@ impl PostgresRestore {
         };
         self.check_place(&name, existing.as_ref(), there.as_deref())?;
         let (load, only) = self.select((repository, &contents), &client, &mut warnings).await?;
-        if let (Place::Existing, DumpPart::Data, Some((schemas, tables))) = (self.options.place, load.part, &only) {
-            check_empty(&client.of_database(&name), &contents, schemas, tables).await?;
+        if self.options.place == Place::Existing && load.part == DumpPart::Data {
+            check_empty(&client.of_database(&name), &contents, only.as_ref()).await?;
         }
         check_extensions(&contents, &mut session).await?;
         let mut prepared = Prepared {
@@ -162,6 +162,7 @@ impl PostgresRestore {
             ignore_errors: options.ignore_errors,
             single_transaction: options.place == Place::Existing,
             jobs: if is_timescale { 1 } else { options.jobs },
+            disable_triggers: options.disable_triggers,
             list: None,
             has_data: true,
             tables: contents.tables.clone().into_iter().collect(),
@@ -256,11 +257,15 @@ fn refuse<T>(why: &str) -> Result<T> {
 }
 
 /// Refuses tables that have rows: data alone would come on top of them.
-async fn check_empty(client: &Client, contents: &Contents<'_>, schemas: &[String], tables: &[TableName]) -> Result<()> {
+async fn check_empty(
+    client: &Client,
+    contents: &Contents<'_>,
+    only: Option<&(Vec<String>, Vec<TableName>)>,
+) -> Result<()> {
     let mut session = Session::open_explained(client, hints::explain).await?;
     for table in &contents.inventory.tables {
         let Some(name) = sql::qualified(&table.name) else { continue };
-        if !schemas.contains(&name.0) && !tables.contains(&name) {
+        if only.is_some_and(|(schemas, tables)| !schemas.contains(&name.0) && !tables.contains(&name)) {
             continue;
         }
         if session.ask_one(&format!("SELECT to_regclass({}) IS NULL", sql::text(&table.name))).await? == "t" {
