@@ -150,16 +150,19 @@ fn what_is_not_the_rows_that_the_server_sent_fails_the_dump() {
     let postgres = simple();
     run(async {
         let repository = create(Store::memory()).await.expect("creates");
+        // It can't have written all into the pipe when it is ended.
+        let fifo = postgres.folder().join("rows");
         let end_backend = format!(
-            "exec $PSQL \"$@\" & sleep 0.05; {PROGRAMS}/psql -qAt -c \"SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE query LIKE 'COPY%'\" '{}' >&2; wait $!",
-            postgres.url("app")
+            "mkfifo {fifo}; $PSQL \"$@\" > {fifo} & rows=$!; {{ head -c 1000; {PROGRAMS}/psql -qAt -c \"SELECT pg_terminate_backend(pid)
+                FROM pg_stat_activity WHERE query LIKE 'COPY%'\" '{url}' >&2; cat; }} < {fifo}; wait $rows; exit $?",
+            fifo = fifo.display(),
+            url = postgres.url("app")
         );
         for (script, words) in [
             ("$PSQL \"$@\" | sed 's/$/\\r/'", &["table public.big: there are carriage returns", "docker exec -t"][..]),
             ("$PSQL \"$@\" | head -c 1000001", &["table public.big: the last row has no end"]),
             ("$PSQL \"$@\"; exit 3", &["table public.big: psql failed with exit status 3"]),
-            (&end_backend, &["table public.big: psql failed with exit status"]),
+            (&end_backend, &["table public.big: psql failed with exit status", "terminating connection"]),
             ("exec $PSQL -d postgres://nobody@nowhere.invalid", &["table public.big: psql failed", "nowhere.invalid"]),
         ] {
             let (_tools, options) = with_copy(script);
