@@ -118,7 +118,7 @@ fn a_table_goes_back_into_a_database_that_has_lost_it_and_never_twice() {
         assert_same(&shape(&postgres, "app"), &before);
         postgres.psql("app", "DROP TABLE part.configs");
         let why = refused(&repository, &snapshot, &postgres.url("app"), data).await;
-        assert_says(&why, &["there is no table part.configs", "without --data-only"]);
+        assert_says(&why, &["there is no table part.configs", "without --part data"]);
         let why = refused(&repository, &snapshot, &postgres.url("nowhere"), options).await;
         assert_says(&why, &["there is no database nowhere"]);
     });

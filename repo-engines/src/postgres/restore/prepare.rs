@@ -43,7 +43,9 @@ impl PostgresRestore {
         let contents = Contents::read(repository, snapshot, prefix).await?;
         let name = self.url.database().unwrap_or(&contents.inventory.database.name).to_owned();
         if contents.part == "data" && self.options.part != DumpPart::Data {
-            return refuse("the dump has data alone; restore it with --data-only into a database that has its tables");
+            return refuse(
+                "the dump has data alone; restore it with --part data --into-existing, and --schema or --table, into a database that has its tables",
+            );
         }
         let mut client = self.client(self.maintenance(&name));
         let mut warnings = Vec::new();
@@ -263,7 +265,7 @@ async fn check_empty(client: &Client, contents: &Contents<'_>, schemas: &[String
             continue;
         }
         if session.ask_one(&format!("SELECT to_regclass({}) IS NULL", sql::text(&table.name))).await? == "t" {
-            return Err(Error::DumpFailed(format!("there is no table {}; restore it without --data-only", table.name)));
+            return Err(Error::DumpFailed(format!("there is no table {}; restore it without --part data", table.name)));
         }
         if session.ask_one(&format!("SELECT EXISTS (SELECT FROM {})", table.name)).await? == "t" {
             return Err(Error::DumpFailed(format!(
