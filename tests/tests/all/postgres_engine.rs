@@ -33,7 +33,12 @@ pub(crate) async fn store(repository: &Repository, engine: &dyn Engine) -> Resul
     in_time(backup(repository, engine, &options, &())).await
 }
 
-async fn dump(repository: &Repository, postgres: &Postgres, database: &str, options: PostgresOptions) -> Snapshot {
+pub(crate) async fn dump(
+    repository: &Repository,
+    postgres: &Postgres,
+    database: &str,
+    options: PostgresOptions,
+) -> Snapshot {
     let engine = PostgresEngine::new(&url(postgres, database), options).expect("a good source");
     let report = store(repository, &engine).await.expect("backs up");
     assert_eq!(report.snapshot.record.quality, Quality::Good);

@@ -1,8 +1,9 @@
 //! The PostgreSQL engine when something goes wrong: it is said in a line, nothing is stored, and no secret is told.
 
+use crate::kit::databases::{assert_says, refused, usual};
 use crate::kit::postgres::{Lock, Pooler, Postgres};
 use crate::kit::{create, in_time, run};
-use crate::postgres_engine::{PROGRAMS, failure, names, options, store, url};
+use crate::postgres_engine::{PROGRAMS, dump, failure, names, options, store, url};
 use dedump_core::{Engine, Quality, Store};
 use dedump_engines::postgres::{ClientOptions, PostgresEngine, PostgresOptions};
 use dedump_engines::{CommandEngine, CommandOptions, Several, Source};
@@ -103,7 +104,7 @@ fn what_goes_wrong_is_said_in_a_line_and_nothing_is_stored() {
         check(
             &here,
             PostgresOptions { client: missing, ..options() },
-            &["/no/such/folder/psql", "there is no such program"],
+            &["/no/such/folder/psql", "there is no such program", "Debian package postgresql-client", "--pg-bin"],
         )
         .await;
         let (_folder, old) = with_tool("pg_dump", "echo 'pg_dump (PostgreSQL) 14.5'");
@@ -138,6 +139,11 @@ fn a_pooler_in_between_is_refused() {
             let why = failure(&repository, &format!("{}&port={port}", url(&postgres, "app")), options()).await;
             assert!(why.contains(expected) && why.contains("connect to the server itself"), "{why}");
         }
+        let (_pooler, port) = Pooler::start(&postgres, "options,extra_float_digits");
+        let snapshot = dump(&repository, &postgres, "app", options()).await;
+        let to = format!("{}&port={port}", url(&postgres, "copy"));
+        let why = refused(&repository, &snapshot, &to, usual()).await;
+        assert_says(&why, &["a connection pooler that keeps our settings", "connect to the server itself"]);
     });
 }
 

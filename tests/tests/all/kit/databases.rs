@@ -106,7 +106,7 @@ pub fn content(postgres: &Postgres, database: &str) -> String {
         SELECT nspname, nspowner::regrole, nspacl FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1;
         SELECT defaclrole::regrole, defaclnamespace::regnamespace, defaclacl FROM pg_default_acl ORDER BY 1;
         SELECT extname, extversion FROM pg_extension ORDER BY 1;
-        SELECT pubname, prrelid::regclass FROM pg_publication JOIN pg_publication_rel ON prpubid = pg_publication.oid;
+        SELECT pubname, prrelid::regclass FROM pg_publication JOIN pg_publication_rel ON prpubid = pg_publication.oid ORDER BY 1;
         SELECT pg_get_statisticsobjdef(oid) FROM pg_statistic_ext ORDER BY 1;
         SELECT typname, typtype, enumlabel FROM pg_type LEFT JOIN pg_enum ON enumtypid = pg_type.oid
             WHERE typnamespace = 'shop'::regnamespace AND typtype IN ('e', 'd') ORDER BY 1, enumsortorder;
@@ -134,14 +134,35 @@ pub fn databases(postgres: &Postgres) -> Vec<String> {
 
 /// Backs up a database of a server, with so many jobs.
 pub async fn dump(repository: &Repository, postgres: &Postgres, database: &str, jobs: usize) -> Snapshot {
-    let options = PostgresOptions { client: here(), jobs, ..PostgresOptions::default() };
+    dump_by(repository, postgres, database, PostgresOptions { jobs, ..dumping(postgres) }).await
+}
+
+/// Backs up a database of a server, with these options.
+pub async fn dump_by(
+    repository: &Repository,
+    postgres: &Postgres,
+    database: &str,
+    options: PostgresOptions,
+) -> Snapshot {
     let engine = PostgresEngine::new(&postgres.url(database), options).expect("good options");
-    in_time(backup(repository, &engine, &BackupOptions::new("app", "host"), &())).await.expect("backs up").snapshot
+    // Parts of a database are smaller than all of it.
+    let options = BackupOptions { shrunk_percent: 0, ..BackupOptions::new("app", "host") };
+    in_time(backup(repository, &engine, &options, &())).await.expect("backs up").snapshot
 }
 
 /// The client tools as the tests have them.
 pub fn here() -> ClientOptions {
     ClientOptions { programs: Some("/usr/lib/postgresql/15/bin".into()), ..ClientOptions::default() }
+}
+
+/// The client tools of a server's own version.
+pub fn clients(postgres: &Postgres) -> ClientOptions {
+    ClientOptions { programs: Some(postgres.programs().to_owned()), ..ClientOptions::default() }
+}
+
+/// A dump with all that is the default.
+pub fn dumping(postgres: &Postgres) -> PostgresOptions {
+    PostgresOptions { client: clients(postgres), ..PostgresOptions::default() }
 }
 
 pub fn usual() -> PostgresRestoreOptions {
