@@ -55,6 +55,8 @@ fn what_would_be_lost_must_be_typed_before_it_is_replaced() {
     let count = || postgres.psql("app", "SELECT count(*) FROM t");
     let replace = [&["restore", "latest", "--to", &to, "--replace"], &BIN[..]].concat();
     let question = "type local/app to go on: ";
+    // A dry run refuses what the run would refuse.
+    place.run(["restore", "latest", "--to", &to, "--dry-run"].iter().chain(&BIN)).expect_line(1, "--replace");
 
     for wrong in ["yes\n", "app\n", "local/App\n", "\n", "\u{4}"] {
         let (code, shown) = on_terminal(&place, &replace, question, wrong);

@@ -216,7 +216,7 @@ fn what_was_left_out_of_a_dump_is_told_when_it_comes_back() {
         assert_eq!(counts("without_rows"), ("0".to_owned(), "100".to_owned()));
         assert_eq!(here.psql("without_rows", "SELECT lo_get(4242)"), "\\x78\n");
 
-        let tables = vec!["part.notes".to_owned()];
+        let tables = ["part.notes", "public.b*"].map(str::to_owned).to_vec();
         let options = PostgresOptions { tables, globals: false, ..dumping(&there) };
         let engine = PostgresEngine::new(&there.url("app"), options).expect("good options");
         let options = BackupOptions { shrunk_percent: 0, ..BackupOptions::new("app", "host") };
@@ -227,8 +227,15 @@ fn what_was_left_out_of_a_dump_is_told_when_it_comes_back() {
         here.psql("one_table", "CREATE SCHEMA part");
         let options =
             PostgresRestoreOptions { place: Place::Existing, tables: vec!["part.notes".to_owned()], ..usual() };
-        put_back(&repository, &report.snapshot, &here.url("one_table"), options).await.expect("restores");
+        put_back(&repository, &report.snapshot, &here.url("one_table"), options.clone()).await.expect("restores");
         assert_eq!(rows(&here, "one_table", "part.notes"), "1");
+        assert_eq!(here.psql("one_table", "SELECT to_regclass('public.big')"), "\n");
+        let options = PostgresRestoreOptions { tables: vec!["public.big".to_owned()], ..options };
+        put_back(&repository, &report.snapshot, &here.url("one_table"), options.clone()).await.expect("restores");
+        assert_eq!(rows(&here, "one_table", "big"), "50000");
+        let options = PostgresRestoreOptions { tables: vec!["part.configs".to_owned()], ..options };
+        let why = refused(&repository, &report.snapshot, &here.url("one_table"), options).await;
+        assert_says(&why, &["the dump has no table part.configs"]);
     });
 }
 
