@@ -59,8 +59,7 @@ impl ClientArgs {
             None => Vec::new(),
             Some(text) => args::words(text).map_err(|why| Failure::usage(format!("--via: {why}")))?,
         };
-        if let Some(flag) = via.iter().find(|word| ["-t", "-it", "-ti", "--tty"].iter().any(|tty| *word == tty)) {
-            let flag = flag.to_string_lossy();
+        if let Some(flag) = via.iter().map(|word| word.to_string_lossy()).find(|word| asks_for_terminal(word)) {
             return Err(Failure::usage(format!(
                 "--via: leave {flag} out; a terminal changes bytes, and -i alone is needed"
             )));
@@ -77,6 +76,13 @@ impl ClientArgs {
             },
         })
     }
+}
+
+/// Returns whether a word is the flag by which kubectl, docker and ssh allocate a terminal: `-t`, `-it`, `-tt`, `--tty`.
+fn asks_for_terminal(word: &str) -> bool {
+    let letters = word.strip_prefix('-').unwrap_or_default();
+    let is_short = letters.contains('t') && letters.chars().all(|letter| "it".contains(letter));
+    is_short || word == "--tty" || word.strip_prefix("--tty=").is_some_and(|value| value != "false")
 }
 
 /// Which sources, and how databases among them are dumped.

@@ -12,12 +12,18 @@ mod disk;
 mod forget;
 #[path = "cli/hosts.rs"]
 mod hosts;
+#[path = "cli/killed.rs"]
+mod killed;
 #[path = "cli/network.rs"]
 mod network;
 #[path = "cli/prune.rs"]
 mod prune;
+#[path = "cli/secrets.rs"]
+mod secrets;
 #[path = "cli/sources.rs"]
 mod sources;
+#[path = "cli/terminal.rs"]
+mod terminal;
 #[path = "cli/unfit.rs"]
 mod unfit;
 

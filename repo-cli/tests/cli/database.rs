@@ -101,3 +101,27 @@ fn what_cannot_be_put_back_is_said() {
     place.run(["restore", "latest", "--to", &place.text("x"), "--only", "b"]).expect_exit(0);
     assert!(place.path("x/b/output").exists() && !place.path("x/a").exists());
 }
+
+#[test]
+fn another_host_needs_the_repository_and_its_key_and_nothing_else() {
+    let (old, new) = (Postgres::start(), Postgres::start());
+    old.create_database("app");
+    old.psql(
+        "app",
+        "CREATE ROLE owner; CREATE TABLE t AS SELECT n FROM generate_series(1, 100) n; ALTER TABLE t OWNER TO owner",
+    );
+    let (place, elsewhere) = (Place::new(), Place::empty());
+    let bin = ["--pg-bin", "/usr/lib/postgresql/15/bin"];
+    place.run(["backup", &url(&old, "app"), "--jobs", "2"].iter().chain(&bin)).expect_exit(0);
+    drop(old);
+    // The disk with the repository is carried there; nothing of the old host's is.
+    fs::rename(place.path("repo"), elsewhere.path("repo")).expect("moves");
+    fs::copy(place.path("key"), elsewhere.path("key")).expect("copies");
+    drop(place);
+    let to = url(&new, "app");
+    let mut command = elsewhere.command(["restore", "latest", "--to", &to].iter().chain(&bin));
+    command.env("HOME", elsewhere.path("home")).env_remove("XDG_CACHE_HOME").env_remove("XDG_CONFIG_HOME");
+    Ran::of(&mut command).expect_exit(0);
+    assert_eq!(new.psql("app", "SELECT count(*) FROM t"), "100\n");
+    assert_eq!(new.psql("app", "SELECT relowner::regrole FROM pg_class WHERE relname = 't'"), "owner\n");
+}

@@ -50,6 +50,38 @@ fn a_full_disk_fails_one_backup_and_harms_nothing_before() {
 }
 
 #[test]
+fn another_file_system_is_left_out_if_asked_for() {
+    let place = Place::empty();
+    std::fs::create_dir_all(place.path("tree/below")).expect("creates");
+    std::fs::write(place.path("tree/here"), b"here").expect("writes");
+    let script = r#"
+        set -e
+        export DEDUMP_REPO="$DISK/../repo"
+        mount --bind "$DISK" "$DISK/../tree/below"
+        echo there > "$DISK/../tree/below/there"
+        mkdir "$DISK/../tree/below/deep"
+        "$DEDUMP" --quiet init
+        cd "$DISK/../tree"
+        "$DEDUMP" --quiet backup all=files:. --name all
+        "$DEDUMP" --quiet backup one=files:. --name one --one-file-system
+        # What is named is meant, wherever it lies.
+        "$DEDUMP" --quiet backup two=files:./below --name two --one-file-system
+    "#;
+    with_disk(&place, 6, script).expect_exit(0);
+    let base = place.text("tree");
+    let paths = |source: &str, base: &str| {
+        let to = format!("files:{}", place.text(source));
+        place.run(["restore", "latest", "--source", source, "--to", &to, "--base", base]).expect_exit(0);
+        let find = format!("cd '{}' && find . | sort", place.text(source));
+        Ran::of(Command::new("sh").args(["-c", &find])).out
+    };
+    assert_eq!(paths("all", &base), ".\n./below\n./below/deep\n./below/there\n./here\n");
+    // The directory itself is there, as it must be for a mount.
+    assert_eq!(paths("one", &base), ".\n./below\n./here\n");
+    assert_eq!(paths("two", &format!("{base}/below")), ".\n./deep\n./there\n");
+}
+
+#[test]
 fn a_prune_on_a_full_disk_deletes_what_it_can_and_names_the_rest() {
     let place = Place::empty();
     // 40 MB that only one snapshot needs, and 30 MB of packs of which every other is needed in part; then no room.

@@ -46,7 +46,8 @@ const PROPERTIES: &str = "
                 FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE s.setdatabase = d.oid) AS settings,
             (SELECT jsonb_object_agg(extname, extversion) FROM pg_extension) AS extensions,
             to_jsonb(d) ->> 'datlocprovider' AS locale_provider,
-            COALESCE(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') AS locale
+            COALESCE(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') AS locale,
+            to_jsonb(d) ->> 'daticurules' AS icu_rules
         FROM pg_database d WHERE d.datname = current_database()) x";
 
 /// What is known of the server and the moment, as one line of JSON.

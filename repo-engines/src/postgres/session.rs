@@ -18,6 +18,10 @@ const FAILED: &str = "-- failed --";
 /// An answer has so many lines at most; more would be held in memory.
 const LINES_MAX: usize = 1_000_000;
 
+/// What to do where the tools are missing, as long as the server's version is not known.
+const NO_TOOLS: &str =
+    "install the Debian package postgresql-client of the server's version, or name the folder with --pg-bin";
+
 /// A session. Dropped before its end, it is killed with whatever it was doing.
 pub(crate) struct Session {
     // Before the child: see `child::Running`.
@@ -48,7 +52,7 @@ impl Session {
         let invocation = client.invocation("psql", "-d", &arguments)?;
         let mut command = invocation.command();
         command.stdin(Stdio::piped());
-        let (group, mut child) = invocation.spawn(&mut command)?;
+        let (group, mut child) = invocation.spawn(&mut command).map_err(explain)?;
         let mut session = Session {
             group,
             stdin: child.stdin.take(),
@@ -172,6 +176,7 @@ pub(crate) fn explain(error: Error) -> Error {
         ("could not translate host name", "check the host's name in the URL"),
         ("No such file or directory", "check the host and the port in the URL, and that the server runs"),
         ("Connection refused", "check the host and the port in the URL, and that the server runs"),
+        ("there is no such program", NO_TOOLS),
         ("permission denied for", "grant it, or the role pg_read_all_data, to the user who backs up"),
         (
             "server version mismatch",

@@ -1,8 +1,8 @@
 //! Parts of a dump of PostgreSQL go back: schemas, tables, rows; and only what they need is read.
 
+use crate::kit::databases::{assert_same, assert_says, dump, refused, rows, simple, usual};
 use crate::kit::postgres::Postgres;
 use crate::kit::{create, in_time, run};
-use crate::postgres_restore::{assert_same, assert_says, dump, refused, rows, simple, usual};
 use dedump_core::{Event, Progress, Repository, Result, Snapshot, Store};
 use dedump_engines::postgres::{
     DumpPart, OnConflict, Place, PostgresRestore, PostgresRestoreOptions, PostgresRestored, RowsOptions, RowsRestored,

@@ -1,9 +1,9 @@
 //! Rows of large tables as streams of their own: every kind of value comes back, sorted ones cost less, and what is not the rows
 //! that the server sent is noticed.
 
+use crate::kit::databases::{assert_same, assert_says, refused, rows, simple, usual};
 use crate::kit::postgres::Postgres;
 use crate::kit::{create, in_time, run, snapshots};
-use crate::postgres_restore::{assert_same, assert_says, refused, rows, simple, usual};
 use dedump_core::{BackupOptions, Error, Repository, Result, Snapshot, Store, backup};
 use dedump_engines::postgres::{
     ClientOptions, DumpPart, OnConflict, PostgresEngine, PostgresOptions, PostgresRestore, RowsOptions,

@@ -38,6 +38,7 @@ pub(super) struct Properties {
     pub(super) extensions: Option<BTreeMap<String, String>>,
     pub(super) locale_provider: Option<String>,
     pub(super) locale: Option<String>,
+    pub(super) icu_rules: Option<String>,
 }
 
 /// Settings of a database, for one role in it or for all.
@@ -76,6 +77,8 @@ pub(super) struct Contents<'a> {
     pub(super) inventory: Inventory,
     /// The major version of the `pg_dump` that wrote them.
     pub(super) dump_major: Option<u32>,
+    /// The major version of the server that they were dumped from.
+    pub(super) server_major: Option<u32>,
     /// Which part was dumped: `all`, `schema`, `data`.
     pub(super) part: String,
     /// Whether tables, or rows of some, were left out, so that numbers may differ from those of the inventory.
@@ -114,6 +117,7 @@ impl<'a> Contents<'a> {
         let of_database =
             if database_folder.is_empty() { of_source.clone() } else { format!("{of_source}{database_folder}.") };
         let fact = |prefix: &str, key: &str| snapshot.record.facts.get(&format!("{prefix}{key}")).cloned();
+        let major = |key: &str| fact(&of_source, key).and_then(|text| Some(parse_version(&text)?.0));
         let inventory = read_small(repository, snapshot, &format!("{below}inventory.json")).await?;
         let inventory: Inventory = serde_json::from_slice(&inventory).map_err(|error| {
             Error::Target(format!("{below}inventory.json can't be read: {error}; a newer dedump may have made it"))
@@ -127,7 +131,8 @@ impl<'a> Contents<'a> {
             database,
             tables,
             inventory,
-            dump_major: fact(&of_source, "client_version").and_then(|text| Some(parse_version(&text)?.0)),
+            dump_major: major("client_version"),
+            server_major: major("server_version"),
             part: fact(&of_database, "part").unwrap_or_else(|| "all".to_owned()),
             is_filtered,
             time: fact(&of_database, "time"),

@@ -44,7 +44,9 @@ impl PostgresRestore {
         let contents = Contents::read(repository, snapshot, prefix).await?;
         let name = self.url.database().unwrap_or(&contents.inventory.database.name).to_owned();
         if contents.part == "data" && self.options.part != DumpPart::Data {
-            return refuse("the dump has data alone; restore it with --part data into a database that has its tables");
+            return refuse(
+                "the dump has data alone; restore it with --part data --into-existing into a database that has its tables",
+            );
         }
         let mut client = self.client(self.maintenance(&name));
         let mut warnings = Vec::new();

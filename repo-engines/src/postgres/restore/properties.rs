@@ -31,6 +31,10 @@ pub(super) fn create(name: &str, like: &Properties) -> String {
             if let Some(locale) = &like.locale {
                 statement.push_str(&format!(" ICU_LOCALE {}", sql::text(locale)));
             }
+            // PostgreSQL 16 and later.
+            if let Some(rules) = &like.icu_rules {
+                statement.push_str(&format!(" ICU_RULES {}", sql::text(rules)));
+            }
         }
         Some("b") => {
             statement.push_str(" LOCALE_PROVIDER builtin");
@@ -181,9 +185,10 @@ mod tests {
             encoding: Some("UTF8".into()),
             locale_provider: Some("i".into()),
             locale: Some("de".into()),
+            icu_rules: Some("&a < g".into()),
             ..like
         };
-        let expected = "CREATE DATABASE \"d\" TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de'";
+        let expected = "CREATE DATABASE \"d\" TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de' ICU_RULES '&a < g'";
         assert_eq!(create("d", &like), expected);
     }
 }

@@ -186,26 +186,37 @@ impl PostgresRestore {
         restored: &mut PostgresRestored,
     ) -> Result<()> {
         let contents = &prepared.contents;
-        let mut differences = Vec::new();
+        // What was left out of the dump on purpose, and what an extension does to its own tables, are no errors.
+        let is_excused = contents.is_filtered || prepared.load.is_timescale;
         if prepared.load.part != DumpPart::Schema {
             let only = prepared.only.as_ref();
             let is_meant = |table: &(String, String)| {
                 only.is_none_or(|(schemas, tables)| schemas.contains(&table.0) || tables.contains(table))
             };
-            let (different, tables_n, rows_n) = compare::rows(session, contents, &is_meant).await?;
+            let (differences, tables_n, rows_n) = compare::rows(session, contents, &is_meant).await?;
             (restored.tables_n, restored.rows_n) = (tables_n, rows_n);
-            differences.extend(different);
+            self.note_differences(restored, &differences, is_excused)?;
         }
         if prepared.only.is_none() && prepared.load.part == DumpPart::All {
-            differences.extend(compare::kinds(session, contents).await?);
+            let differences = compare::kinds(session, contents).await?;
+            // Another version has other objects for the same: from 18 on, each NOT NULL is a constraint.
+            let same_version = contents.server_major == Some(prepared.about.version_num / 10_000);
+            self.note_differences(restored, &differences, is_excused || !same_version)?;
         }
+        Ok(())
+    }
+
+    fn note_differences(
+        &self,
+        restored: &mut PostgresRestored,
+        differences: &[String],
+        is_excused: bool,
+    ) -> Result<()> {
         if differences.is_empty() {
             return Ok(());
         }
         let what = format!("what was restored is not what was dumped: {}", differences.join(", "));
-        // What was left out of the dump on purpose, and what an extension does to its own tables, are no errors.
-        let same_version = contents.dump_major == Some(prepared.about.version_num / 10_000);
-        if contents.is_filtered || prepared.load.is_timescale || !same_version {
+        if is_excused {
             restored.warnings.push(what);
             return Ok(());
         }

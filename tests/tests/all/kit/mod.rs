@@ -1,5 +1,6 @@
 //! What several tests share: seeded randomness, dumps to back up, stores that watch and fail.
 
+pub mod databases;
 pub mod dumps;
 pub mod front;
 pub mod gcs;
@@ -10,6 +11,7 @@ pub mod random;
 pub mod rows;
 pub mod servers;
 pub mod simulated;
+pub mod tree;
 pub mod watched;
 
 use dedump_core::{

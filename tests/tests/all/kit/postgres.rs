@@ -2,13 +2,14 @@
 //!
 //! The server refuses to run as root. When the tests do, it runs as the package's own user, and its folder is that
 //! user's; the clients always run as the tests do, straight from the package's folder, so that their names and exit
-//! statuses are their own.
+//! statuses are their own. Other versions than Debian's are those that `tests/servers` puts beside the build results.
 
+use super::servers::installed;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -20,8 +21,24 @@ const USER: &str = "postgres";
 /// Names the socket and nothing else: the server listens on no network.
 const PORT: &str = "5432";
 
+/// What a server is made of.
+struct Setup {
+    programs: PathBuf,
+    /// The server's own, if they are others than the clients'.
+    server_programs: Option<PathBuf>,
+    /// The size of the disk that its databases lie on, if they have one of their own.
+    disk_megabytes: Option<u32>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup { programs: PROGRAMS.into(), server_programs: None, disk_megabytes: None }
+    }
+}
+
 /// A server that runs. Dropped, it is stopped at once and its data are gone; killed, the test takes it along.
 pub struct Postgres {
+    programs: PathBuf,
     server: Child,
     log: Option<JoinHandle<String>>,
     // Last: the server lives in it.
@@ -33,7 +50,32 @@ impl Postgres {
     ///
     /// Call it on the test's own thread: the server is killed when the thread that started it ends.
     pub fn start() -> Self {
-        Self::start_in(Self::folder_for_one(), Path::new(PROGRAMS))
+        Self::start_in(Self::folder_for_one(), &Setup::default())
+    }
+
+    /// Makes a server of another major version, with the clients of that version.
+    pub fn start_version(major: u32) -> Self {
+        let folder = Self::folder_for_one();
+        // The server's user may not reach a build folder.
+        let usr = folder.path().join("usr");
+        output(Command::new("cp").arg("-r").arg(installed(&format!("postgres-{major}"))).arg(&usr));
+        Self::start_in(folder, &Setup { programs: usr.join("bin"), ..Setup::default() })
+    }
+
+    /// Makes a server whose databases lie on a disk of this size, and nothing else does.
+    pub fn start_on_disk(megabytes: u32) -> Self {
+        Self::start_in(Self::folder_for_one(), &Setup { disk_megabytes: Some(megabytes), ..Setup::default() })
+    }
+
+    /// Makes a standby of this server, which follows it and takes no changes.
+    pub fn start_standby(&self) -> Self {
+        let folder = Self::folder_for_one();
+        let data = folder.path().join("data");
+        let mut copy = as_server_user(&self.programs, "pg_basebackup");
+        copy.arg("-h").arg(self.folder()).args(["-p", PORT, "-U", USER, "--write-recovery-conf", "--checkpoint=fast"]);
+        hand_over(&folder);
+        output(copy.arg("-D").arg(&data));
+        Self::serve(folder, &Setup { programs: self.programs.clone(), ..Setup::default() })
     }
 
     /// Makes a server that has an extension of the test's own besides, in these versions, the first one by default.
@@ -63,32 +105,37 @@ impl Postgres {
         for version in versions {
             std::fs::write(share.join(format!("extension/{name}--{version}.sql")), script).expect("writable");
         }
-        Self::start_in(folder, &bin)
+        Self::start_in(folder, &Setup { server_programs: Some(bin), ..Setup::default() })
     }
 
     fn folder_for_one() -> tempfile::TempDir {
         tempfile::Builder::new().prefix("dedump-pg-").tempdir().expect("a temporary folder")
     }
 
-    fn start_in(folder: tempfile::TempDir, server_programs: &Path) -> Self {
+    fn start_in(folder: tempfile::TempDir, setup: &Setup) -> Self {
         for program in ["postgres", "initdb", "pg_dump", "pg_restore", "psql", "pgbench"] {
-            let path = Path::new(PROGRAMS).join(program);
+            let path = setup.programs.join(program);
             assert!(
                 path.exists(),
                 "{} is missing: install the Debian packages postgresql-15 and postgresql-client-15, or let tests/run do it",
                 path.display()
             );
         }
-        if is_root() {
-            output(Command::new("chown").arg(format!("{USER}:")).arg(folder.path()));
-        }
-        let data = folder.path().join("data");
+        hand_over(&folder);
         let initdb =
             ["--no-sync", "--no-instructions", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", USER, "-D"];
-        output(as_server_user("initdb").args(initdb).arg(&data));
+        output(as_server_user(&setup.programs, "initdb").args(initdb).arg(folder.path().join("data")));
+        Self::serve(folder, setup)
+    }
 
-        let mut server = as_server_user_in(server_programs, "postgres");
-        server.arg("-D").arg(&data).arg("-k").arg(folder.path()).args(["-p", PORT]);
+    /// Starts the server on the data that are there.
+    fn serve(folder: tempfile::TempDir, setup: &Setup) -> Self {
+        let programs = setup.server_programs.as_ref().unwrap_or(&setup.programs);
+        let mut server = match setup.disk_megabytes {
+            None => as_server_user(programs, "postgres"),
+            Some(megabytes) => on_small_disk(programs, megabytes, &folder.path().join("data/base")),
+        };
+        server.arg("-D").arg(folder.path().join("data")).arg("-k").arg(folder.path()).args(["-p", PORT]);
         // Nothing of it must last, and nothing must work beside the tests.
         for setting in ["listen_addresses=", "fsync=off", "autovacuum=off", "max_wal_size=4GB", "shared_buffers=64MB"] {
             server.args(["-c", setting]);
@@ -97,14 +144,19 @@ impl Postgres {
             server.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("setpriv of util-linux starts");
         let (log, is_ready) = follow(server.stderr.take().expect("stderr is piped"));
         let has_started = is_ready.recv().is_ok();
-        let postgres = Postgres { server, log: Some(log), folder };
+        let postgres = Postgres { programs: setup.programs.clone(), server, log: Some(log), folder };
         assert!(has_started, "PostgreSQL does not start in {}", postgres.folder.path().display());
         postgres
     }
 
+    /// Returns the folder of the client programs.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// Returns a client program with the options that lead it here, as an engine takes it; `arguments` follow them.
     pub fn argv(&self, program: &str, arguments: &[&str]) -> Vec<OsString> {
-        let program = Path::new(PROGRAMS).join(program).into();
+        let program = self.programs.join(program).into();
         let options = ["-h".into(), self.folder.path().into(), "-p".into(), PORT.into(), "-U".into(), USER.into()];
         let arguments = arguments.iter().map(OsString::from);
         [program].into_iter().chain(options).chain(arguments).collect()
@@ -162,7 +214,8 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         let data = self.folder.path().join("data");
-        let stopped = as_server_user("pg_ctl").args(["stop", "-s", "-m", "immediate", "-D"]).arg(data).status();
+        let stopped =
+            as_server_user(&self.programs, "pg_ctl").args(["stop", "-s", "-m", "immediate", "-D"]).arg(data).status();
         if !stopped.is_ok_and(|status| status.success()) {
             // It has ended already, or it is beyond asking.
             let _ = self.server.kill();
@@ -193,7 +246,7 @@ impl Pooler {
         let socket = postgres.folder().join(format!(".s.PGSQL.{PORT_OF_POOLER}"));
         // One that was here before has left its own.
         let _ = std::fs::remove_file(&socket);
-        let mut command = as_server_user_in(Path::new("/usr/sbin"), "pgbouncer");
+        let mut command = as_server_user(Path::new("/usr/sbin"), "pgbouncer");
         let pooler = command.arg("-q").arg(path).stderr(Stdio::null()).spawn().expect("setpriv of util-linux starts");
         let pooler = Pooler(pooler);
         for _ in 0..500 {
@@ -247,7 +300,8 @@ fn follow(messages: impl std::io::Read + Send + 'static) -> (JoinHandle<String>,
         let mut ready = Some(ready);
         let mut messages = BufReader::new(messages);
         while messages.read_line(&mut log).is_ok_and(|bytes_n| bytes_n > 0) {
-            if log.ends_with("database system is ready to accept connections\n")
+            if (log.ends_with("is ready to accept connections\n")
+                || log.ends_with("is ready to accept read-only connections\n"))
                 && let Some(ready) = ready.take()
             {
                 // Nobody listens any more if the test has given up.
@@ -259,21 +313,46 @@ fn follow(messages: impl std::io::Read + Send + 'static) -> (JoinHandle<String>,
     (thread, is_ready)
 }
 
-/// Returns a program of the server's, run as the server's user, that dies with the thread that starts it.
-fn as_server_user(program: &str) -> Command {
-    as_server_user_in(Path::new(PROGRAMS), program)
+/// Gives a folder to the server's user.
+fn hand_over(folder: &tempfile::TempDir) {
+    if is_root() {
+        output(Command::new("chown").arg("-R").arg(format!("{USER}:")).arg(folder.path()));
+    }
 }
 
-/// As [`as_server_user`], with a program of this folder.
-fn as_server_user_in(programs: &Path, program: &str) -> Command {
+/// Returns a program of this folder, run as the server's user, that dies with the thread that starts it.
+fn as_server_user(programs: &Path, program: &str) -> Command {
     let mut command = plain("setpriv");
-    command.arg("--pdeathsig=QUIT");
-    if is_root() {
-        command.args([format!("--reuid={USER}"), format!("--regid={USER}"), "--init-groups".to_owned()]);
-    }
-    command.arg("--").arg(programs.join(program));
+    command.args(as_server_user_words()).arg(programs.join(program));
     // A folder that the other user may not enter would be complained about.
     command.current_dir("/");
+    command
+}
+
+fn as_server_user_words() -> Vec<String> {
+    let user = [format!("--reuid={USER}"), format!("--regid={USER}"), "--init-groups".to_owned()];
+    let user = user.into_iter().filter(|_| is_root());
+    ["--pdeathsig=QUIT".to_owned()].into_iter().chain(user).chain(["--".to_owned()]).collect()
+}
+
+/// Returns the server with a small disk of its own in the place of this folder, which it alone sees. Root may mount; anybody else
+/// may in a user namespace of their own, and is themselves again in another one.
+fn on_small_disk(programs: &Path, megabytes: u32, folder: &Path) -> Command {
+    let script =
+        "mount -t tmpfs -o size=$1m,mode=0777 tmpfs \"$2\" && cp -a \"$2.here/.\" \"$2\" && shift 2 && exec \"$@\"";
+    std::fs::rename(folder, folder.with_extension("here")).expect("the server does not run yet");
+    std::fs::create_dir(folder).expect("its place is free");
+    let mut command = plain("unshare");
+    command.arg("--mount");
+    if !is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["sh", "-c", script, "sh", &megabytes.to_string()]).arg(folder).current_dir("/");
+    if !is_root() {
+        let me = std::fs::metadata("/proc/self").expect("proc is mounted");
+        command.args(["unshare", "--user", &format!("--map-user={}", me.uid()), &format!("--map-group={}", me.gid())]);
+    }
+    command.arg("setpriv").args(as_server_user_words()).arg(programs.join("postgres"));
     command
 }
 

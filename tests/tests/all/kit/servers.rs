@@ -106,7 +106,7 @@ pub fn copy_files(from: &Path, to: &Path) {
 }
 
 /// Returns where `tests/servers` has put a program.
-fn installed(program: &str) -> PathBuf {
+pub fn installed(program: &str) -> PathBuf {
     // The tests' own folder is in the target folder, and the servers beside it.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target folder");
     let program = target.join("servers").join(program);
