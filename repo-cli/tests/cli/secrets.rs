@@ -18,6 +18,9 @@ fn server() -> Postgres {
     postgres
 }
 
+/// A way to give a password: what it is called, the URL of a database, flags, a variable.
+type Way<'a> = (&'a str, &'a dyn Fn(&str) -> String, &'a [&'a str], [(&'a str, String); 1]);
+
 const OTHER_SECRET: &str = "s3cret-0f-a-rep0sitory";
 
 /// Puts tools into a folder that write down every process of the machine that has the password in its command line, what they
@@ -62,7 +65,7 @@ fn a_databases_password_shows_up_nowhere_however_it_is_given() {
     let as_parameter = |database: &str| format!("{}&password={SECRET}", url(database));
     let by_service = |database: &str| format!("postgres:///{database}?service=main");
     let plain: &dyn Fn(&str) -> String = &url;
-    let ways: [(&str, &dyn Fn(&str) -> String, &[&str], [(&str, String); 1]); 7] = [
+    let ways: [Way<'_>; 7] = [
         ("a URL", &with_password, none, no_env.clone()),
         ("a parameter", &as_parameter, none, no_env.clone()),
         ("PGPASSWORD", plain, none, [("PGPASSWORD", SECRET.to_owned())]),

@@ -83,8 +83,11 @@ impl Client {
         if password.is_some_and(|password| password.contains(['\n', '\0'])) {
             return Err(Error::Invalid("the database's password has a line end in it; no tool takes that".to_owned()));
         }
-        let settings =
-            format!("-c {MARK_SETTING}=1 -c idle_in_transaction_session_timeout=0 {}", self.options.settings);
+        // What limits the time of an application's queries, also by the database's own settings, is not meant for a backup.
+        let settings = format!(
+            "-c {MARK_SETTING}=1 -c idle_in_transaction_session_timeout=0 -c statement_timeout=0 {}",
+            self.options.settings
+        );
         let env = [("PGOPTIONS", settings.trim_end()), ("PGAPPNAME", "dedump"), ("PGCLIENTENCODING", "UTF8")];
         let program = match &self.folder {
             Some(folder) => folder.join(tool).into_os_string(),

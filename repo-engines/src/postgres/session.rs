@@ -63,6 +63,9 @@ impl Session {
         };
         session.tell(&String::from_utf8_lossy(&invocation.input)).await?;
         session.ask("SET client_min_messages = error").await?;
+        // Of PostgreSQL 17 and later; older ones would not connect with it among their settings.
+        let no_limit = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
+        session.ask(no_limit).await?;
         let mark = session.ask(&format!("SELECT current_setting('{MARK_SETTING}', true)")).await?;
         if mark != ["1"] {
             return Err(Error::DumpFailed(

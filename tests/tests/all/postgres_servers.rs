@@ -1,6 +1,6 @@
 //! Servers that are hard to restore to: with a full disk, a standby, with locales of their own.
 
-use crate::kit::databases::{assert_says, databases, dump, put_back, refused, replacing, rows, simple, usual};
+use crate::kit::databases::{assert_says, clients, databases, dump, put_back, refused, replacing, rows, simple, usual};
 use crate::kit::postgres::Postgres;
 use crate::kit::{create, run, snapshots};
 use dedump_core::Store;
@@ -86,4 +86,29 @@ fn a_database_comes_back_with_its_locale() {
         assert!(here.psql("icu", about).ends_with("ad äb af b Z\n"), "{}", here.psql("icu", about));
         assert!(here.psql("libc", about).ends_with("Z ad af b äb\n"), "{}", here.psql("libc", about));
     });
+}
+
+#[test]
+fn time_limits_of_the_database_are_none_for_a_backup() {
+    // The longest is still shorter than the dump of so many rows.
+    for (postgres, limit) in [
+        (Postgres::start(), "statement_timeout = '1ms'"),
+        (Postgres::start_version(17), "statement_timeout = '1ms'"),
+        (Postgres::start_version(17), "transaction_timeout = '250ms'"),
+        (Postgres::start(), "idle_in_transaction_session_timeout = '1ms'"),
+    ] {
+        postgres.create_database("app");
+        postgres.psql(
+            "app",
+            &format!("CREATE TABLE t AS SELECT n FROM generate_series(1, 1000000) n; ALTER DATABASE app SET {limit}"),
+        );
+        run(async {
+            let repository = create(Store::memory()).await.expect("creates");
+            let snapshot = dump(&repository, &postgres, "app", 2).await;
+            let options = PostgresRestoreOptions { client: clients(&postgres), ..replacing() };
+            put_back(&repository, &snapshot, &postgres.url("app"), options).await.expect("restores");
+            let set = postgres.psql("postgres", "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 0");
+            assert_eq!(set.lines().count(), 2, "the one that was kept has it, too: {set}");
+        });
+    }
 }
