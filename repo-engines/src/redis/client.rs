@@ -75,6 +75,14 @@ impl Reply {
         }
     }
 
+    /// Returns the bytes of a string.
+    pub fn bytes(self) -> Option<Vec<u8>> {
+        match self {
+            Reply::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// Returns the entries of a list; none for what is no list.
     pub fn list(self) -> Vec<Reply> {
         match self {
@@ -265,7 +273,10 @@ impl Connection {
     }
 
     fn silent(&self) -> Failure {
-        broken(format!("the server was silent for {} seconds; look at its load, or allow more", self.patience.as_secs()))
+        broken(format!(
+            "the server was silent for {} seconds; look at its load, or allow more",
+            self.patience.as_secs()
+        ))
     }
 }
 
@@ -281,7 +292,8 @@ pub(super) fn encode(command: &[&[u8]]) -> Vec<u8> {
 }
 
 async fn connect(url: &RedisUrl, options: &ClientOptions) -> Result<Box<dyn Stream>> {
-    let cannot = |error: std::io::Error| broken(format!("it can't be reached: {error}; is it up, and is this its port?"));
+    let cannot =
+        |error: std::io::Error| broken(format!("it can't be reached: {error}; is it up, and is this its port?"));
     match url.address() {
         Address::Socket(path) => Ok(Box::new(UnixStream::connect(path).await.map_err(cannot)?)),
         Address::Host(host, port) => {

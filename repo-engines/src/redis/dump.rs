@@ -246,9 +246,9 @@ impl RedisEngine {
         }
         match connection.ask(&[b"DEBUG", b"DIGEST"]).await {
             Ok(reply) => Ok(Some(reply.text())),
-            Err(failure) if failure.is_not_allowed() => {
-                Err(Failure::Broken("it does not allow DEBUG DIGEST; set enable-debug-command, or do without".to_owned()))
-            }
+            Err(failure) if failure.is_not_allowed() => Err(Failure::Broken(
+                "it does not allow DEBUG DIGEST; set enable-debug-command, or do without".to_owned(),
+            )),
             Err(failure) => Err(failure),
         }
     }

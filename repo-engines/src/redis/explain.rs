@@ -59,11 +59,16 @@ impl Failure {
                 "MASTERDOWN" | "NOMASTERLINK" => format!(
                     "Redis at {host} is a replica without its primary, so nobody knows how old its data are; back up the primary"
                 ),
-                "DENIED" => format!("Redis at {host} is in protected mode and takes no connections from elsewhere; set a password there"),
+                "DENIED" => format!(
+                    "Redis at {host} is in protected mode and takes no connections from elsewhere; set a password there"
+                ),
                 "ERR" if rest.contains("max number of clients") => {
                     format!("Redis at {host} has as many clients as it takes; raise maxclients, or try again")
                 }
-                "NOPERM" => format!("Redis at {host} does not let this user do that ({}); grant it: ACL SETUSER NAME {NEEDED}", short(rest)),
+                "NOPERM" => format!(
+                    "Redis at {host} does not let this user do that ({}); grant it: ACL SETUSER NAME {NEEDED}",
+                    short(rest)
+                ),
                 "MISCONF" | "READONLY" | "OOM" | "BUSY" | "NOREPLICAS" => {
                     format!("Redis at {host} takes no writes now: {code} {}", short(rest))
                 }

@@ -32,7 +32,7 @@ mod configuration;
 mod dump;
 mod explain;
 mod rdb;
-//mod restore;
+mod restore;
 mod scan;
 mod server;
 mod sorting;
@@ -42,7 +42,10 @@ mod wire;
 
 pub use client::ClientOptions;
 pub use dump::{Method, RedisEngine, RedisOptions};
-//RESTORE
+pub use restore::{
+    OnConflict, Place, PlannedDatabase, RedisFileOptions, RedisFileRestored, RedisPlan, RedisRestore,
+    RedisRestoreOptions, RedisRestored, VALUE_BYTES_MAX, restore_file,
+};
 pub use url::RedisUrl;
 
 /// Doors for the project's own tests; no part of the public surface, and free to change.

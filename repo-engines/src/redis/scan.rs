@@ -8,6 +8,8 @@ use tokio::sync::mpsc::Sender;
 
 /// Keys that a `SCAN` is asked for; it may give more or fewer.
 const COUNT: &[u8] = b"500";
+/// Keys that are asked for together: the server holds their values until we have read them.
+const KEYS_AT_ONCE: usize = 50;
 
 /// Hands on every key that there is from the beginning to the end. Returns whether anybody took them.
 pub(super) async fn pump(
@@ -41,16 +43,15 @@ pub(super) async fn pump(
 
 async fn pump_database(connection: &mut Connection, database: u64, to: &Sender<Scanned>) -> Result<bool> {
     let mut cursor = b"0".to_vec();
-    let mut expiry = Expiry::Absolute;
+    let expiry = expiry(connection).await?;
     loop {
         let mut reply = connection.ask(&[b"SCAN", &cursor, b"COUNT", COUNT]).await?.list().into_iter();
         let (Some(Reply::Bytes(next)), Some(Reply::List(keys))) = (reply.next(), reply.next()) else {
             return Err(Failure::Broken("it answers SCAN with no cursor and keys".to_owned()));
         };
-        for key in keys {
-            let Reply::Bytes(key) = key else { continue };
-            let Some((expires_ms, payload)) = read_key(connection, &key, &mut expiry).await? else { continue };
-            if to.send(Scanned::Key { database, key, expires_ms, payload }).await.is_err() {
+        let keys: Vec<Vec<u8>> = keys.into_iter().filter_map(Reply::bytes).collect();
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            if !pump_keys(connection, database, keys, &expiry, to).await? {
                 return Ok(false);
             }
         }
@@ -69,43 +70,51 @@ enum Expiry {
     Relative,
 }
 
-/// Returns when a key expires and its value; `None` if it is gone.
-async fn read_key(connection: &mut Connection, key: &[u8], expiry: &mut Expiry) -> Result<Option<(Option<i64>, Vec<u8>)>> {
-    loop {
-        let ask: &[u8] = match expiry {
-            Expiry::Absolute => b"PEXPIRETIME",
-            Expiry::Relative => b"PTTL",
-        };
-        // One way, one answer: both at once.
-        connection.send(&[encode(&[ask, key]), encode(&[b"DUMP", key])].concat()).await?;
-        let (expires, payload) = (connection.reply().await?, connection.reply().await?);
-        let payload = match payload {
-            Reply::Bytes(payload) => payload,
-            Reply::Nothing => return Ok(None),
-            Reply::Error(line) => return Err(Failure::refused(&line)),
-            _ => return Err(Failure::Broken("it answers DUMP with no value".to_owned())),
-        };
-        match expires {
-            Reply::Number(-1) => return Ok(Some((None, payload))),
-            Reply::Number(-2) => return Ok(None),
-            Reply::Number(at) => {
-                let at = match expiry {
-                    Expiry::Absolute => at,
-                    Expiry::Relative => now_ms(connection).await?.saturating_add(at),
-                };
-                return Ok(Some((Some(at), payload)));
-            }
-            Reply::Error(line) if matches!(expiry, Expiry::Absolute) && Failure::refused(&line).is_not_allowed() => {
-                *expiry = Expiry::Relative;
-            }
-            Reply::Error(line) => return Err(Failure::refused(&line)),
-            _ => return Err(Failure::Broken("it does not say when a key expires".to_owned())),
-        }
+async fn expiry(connection: &mut Connection) -> Result<Expiry> {
+    match connection.ask(&[b"PEXPIRETIME", b""]).await {
+        Ok(_) => Ok(Expiry::Absolute),
+        Err(failure) if failure.is_not_allowed() => Ok(Expiry::Relative),
+        Err(failure) => Err(failure),
     }
 }
 
+/// Hands on these keys, without those that are gone.
+async fn pump_keys(
+    connection: &mut Connection,
+    database: u64,
+    keys: &[Vec<u8>],
+    expiry: &Expiry,
+    to: &Sender<Scanned>,
+) -> Result<bool> {
+    let (ask, now): (&[u8], _) = match expiry {
+        Expiry::Absolute => (b"PEXPIRETIME", 0),
+        Expiry::Relative => (b"PTTL", now_ms(connection).await?),
+    };
+    // When it expires and what it is, one way there and back for all of them.
+    let commands: Vec<u8> = keys.iter().flat_map(|key| [encode(&[ask, key]), encode(&[b"DUMP", key])].concat()).collect();
+    connection.send(&commands).await?;
+    for key in keys {
+        let expires_ms = match connection.reply().await? {
+            Reply::Number(-2 | -1) => None,
+            Reply::Number(at) => Some(now.saturating_add(at)),
+            Reply::Error(line) => return Err(Failure::refused(&line)),
+            _ => return Err(Failure::Broken("it does not say when a key expires".to_owned())),
+        };
+        let payload = match connection.reply().await? {
+            Reply::Bytes(payload) => payload,
+            Reply::Nothing => continue,
+            Reply::Error(line) => return Err(Failure::refused(&line)),
+            _ => return Err(Failure::Broken("it answers DUMP with no value".to_owned())),
+        };
+        if to.send(Scanned::Key { database, key: key.clone(), expires_ms, payload }).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Returns the server's time of day.
-async fn now_ms(connection: &mut Connection) -> Result<i64> {
+pub(super) async fn now_ms(connection: &mut Connection) -> Result<i64> {
     let reply = connection.ask(&[b"TIME"]).await?.list();
     let number = |at: usize| reply.get(at).and_then(|part| part.text().parse::<i64>().ok());
     match (number(0), number(1)) {

@@ -174,8 +174,10 @@ fn take(one: Scanned, canonical: &mut Option<(Header, Canonical)>, folder: &std:
 /// Returns what is in a payload of `DUMP`, whose checksum is right, and its format.
 pub(super) fn open_payload(payload: &[u8]) -> rdb::Result<(&[u8], Header)> {
     let bad = |why: &str| Stop::Bad { at: payload.len() as u64, why: why.to_owned() };
-    let (body, footer) =
-        payload.split_last_chunk::<FOOTER_BYTES>().map(|(body, footer)| (body, *footer)).ok_or_else(|| bad("a DUMP is too short"))?;
+    let (body, footer) = payload
+        .split_last_chunk::<FOOTER_BYTES>()
+        .map(|(body, footer)| (body, *footer))
+        .ok_or_else(|| bad("a DUMP is too short"))?;
     let [a, b, crc @ ..] = footer;
     let mut sum = rdb::input::new_crc();
     sum.update(body);

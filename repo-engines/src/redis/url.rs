@@ -57,8 +57,7 @@ impl RedisUrl {
         if !path.starts_with('/') {
             return Err(invalid("a socket needs an absolute path, as in unix:///run/redis/redis.sock"));
         }
-        let mut url =
-            RedisUrl { address: Address::Socket(path.into()), is_tls: false, user, password, database: None };
+        let mut url = RedisUrl { address: Address::Socket(path.into()), is_tls: false, user, password, database: None };
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some(("db", value)) => url.database = number(value)?,
@@ -75,6 +74,11 @@ impl RedisUrl {
         self.database
     }
 
+    /// Returns the URL of the whole server.
+    pub(super) fn without_database(&self) -> Self {
+        RedisUrl { database: None, ..self.clone() }
+    }
+
     /// Returns the user's name.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
@@ -87,7 +91,8 @@ impl RedisUrl {
 
     /// Returns the URL without a password, for people.
     pub fn without_password(&self) -> String {
-        let user = self.user.as_deref().map_or_else(String::new, |user| format!("{}@", utf8_percent_encode(user, RESERVED)));
+        let user =
+            self.user.as_deref().map_or_else(String::new, |user| format!("{}@", utf8_percent_encode(user, RESERVED)));
         match &self.address {
             Address::Host(host, port) => {
                 let scheme = if self.is_tls { "rediss" } else { "redis" };
@@ -193,7 +198,14 @@ mod tests {
         check("valkey://me:s3cret@db1", "redis://me@db1:6379", Some("me"), Some("s3cret"), None, "db1");
         check("redis://me@[::1]:7/0", "redis://me@[::1]:7/0", Some("me"), None, Some(0), "::1:7");
         check("redis://:a/b@s3cret@h", "redis://h:6379", None, Some("a/b@s3cret"), None, "h");
-        check("unix:///run/r.sock?db=2&password=s3cret", "unix:///run/r.sock?db=2", None, Some("s3cret"), Some(2), "local");
+        check(
+            "unix:///run/r.sock?db=2&password=s3cret",
+            "unix:///run/r.sock?db=2",
+            None,
+            Some("s3cret"),
+            Some(2),
+            "local",
+        );
     }
 
     #[test]

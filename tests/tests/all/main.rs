@@ -29,6 +29,7 @@ mod postgres_parts;
 mod postgres_restore;
 mod protocol;
 mod prune;
+mod redis;
 mod restore;
 mod restore_plan;
 mod retention;

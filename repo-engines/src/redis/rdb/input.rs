@@ -125,21 +125,21 @@ impl<R: Read> Input<R> {
 
     /// Reads a string that is short.
     pub fn small_string(&mut self) -> Result<Vec<u8>> {
-        let too_long = |input: &Self| input.bad(format!("a field has more than {SMALL_BYTES_MAX} bytes"));
-        let mut text = Vec::new();
+        let mut text = Small(Vec::new());
+        self.text(&mut text)?;
+        Ok(text.0)
+    }
+
+    /// Copies a string's text, without its length; that of a number, if it is stored as one.
+    pub fn text(&mut self, out: &mut dyn Out) -> Result<()> {
         match self.any_length()? {
-            Length::Of(length) if length > SMALL_BYTES_MAX => return Err(too_long(self)),
-            Length::Of(length) => self.copy(length, &mut text)?,
+            Length::Of(length) => self.copy(length, out),
             Length::Special(3) => {
                 let (packed_n, bytes_n) = (self.length()?, self.length()?);
-                if bytes_n > SMALL_BYTES_MAX {
-                    return Err(too_long(self));
-                }
-                lzf::unpack(self, packed_n, bytes_n, &mut |piece| text.write(piece))?;
+                lzf::unpack(self, packed_n, bytes_n, &mut |piece| out.write(piece))
             }
-            Length::Special(kind) => text = self.integer(kind)?.1.to_string().into_bytes(),
+            Length::Special(kind) => out.write(self.integer(kind)?.1.to_string().as_bytes()),
         }
-        Ok(text)
     }
 
     fn string(&mut self, out: &mut dyn Out, mut key: Option<&mut SortKey>) -> Result<()> {
@@ -218,6 +218,19 @@ impl<R: Read> Input<R> {
     fn sum_up(&mut self) {
         self.crc.update(&self.buffer[self.summed..self.at]);
         self.summed = self.at;
+    }
+}
+
+/// Holds a string that is short.
+struct Small(Vec<u8>);
+
+impl Out for Small {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if (self.0.len() + bytes.len()) as u64 > SMALL_BYTES_MAX {
+            return Err(Stop::Unknown(format!("the RDB has a field of more than {SMALL_BYTES_MAX} bytes")));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(())
     }
 }
 

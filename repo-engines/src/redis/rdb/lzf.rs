@@ -3,7 +3,7 @@
 //! Own code, because the strings may be longer than memory should hold, and the crates that know LZF want them whole.
 
 use super::input::Input;
-use super::{Out, Result};
+use super::Result;
 use std::io::Read;
 
 /// How far back a reference leads, at most.
@@ -39,7 +39,8 @@ pub(super) fn unpack<R: Read>(
             }
         } else {
             let back = ((control & 31) << 8) + usize::from(input.byte()?) + 1;
-            let from = window.len().checked_sub(back).ok_or_else(|| input.bad("a packed string leads out of itself"))?;
+            let from =
+                window.len().checked_sub(back).ok_or_else(|| input.bad("a packed string leads out of itself"))?;
             // Byte by byte: it may lead into what it makes.
             for at in from..from + length {
                 window.push(window[at]);

@@ -37,7 +37,8 @@ impl SortKey {
         let (now, later) = bytes.split_at(bytes.len().min(KEY_BYTES_MAX - self.bytes.len()));
         self.bytes.extend_from_slice(now);
         if !later.is_empty() {
-            let start = || Box::new(blake3::Hasher::new_derive_key("dedump 2026 redis key").update(&self.bytes).clone());
+            let start =
+                || Box::new(blake3::Hasher::new_derive_key("dedump 2026 redis key").update(&self.bytes).clone());
             self.hasher.get_or_insert_with(start).update(later);
         }
     }
@@ -115,7 +116,12 @@ impl Sorter {
     pub fn sorted(&mut self) -> Result<Sorted<'_>> {
         if self.parts.is_empty() {
             sort(&mut self.entries, &self.arena);
-            return Ok(Sorted { from: From::Memory { sorter: self, next: 0 }, key: Vec::new(), seen_n: 0, is_repeated: false });
+            return Ok(Sorted {
+                from: From::Memory { sorter: self, next: 0 },
+                key: Vec::new(),
+                seen_n: 0,
+                is_repeated: false,
+            });
         }
         if !self.entries.is_empty() {
             self.spill_run()?;

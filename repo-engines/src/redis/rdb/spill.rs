@@ -44,7 +44,8 @@ impl Spill {
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         if self.open.is_none() {
             let mut key = Key::default();
-            getrandom::fill(&mut key).map_err(|error| io::Error::other(format!("the system gave no random bytes: {error}")))?;
+            getrandom::fill(&mut key)
+                .map_err(|error| io::Error::other(format!("the system gave no random bytes: {error}")))?;
             let file = tempfile::tempfile_in(&self.folder).map_err(|error| self.cannot("create", &error))?;
             self.open = Some((file, ChaCha20Poly1305::new(&key)));
         }
@@ -52,7 +53,9 @@ impl Spill {
         self.sealed.clear();
         self.sealed.extend_from_slice(bytes);
         let number = self.frames_n.to_le_bytes();
-        cipher.encrypt_in_place(&nonce(number), &[], &mut self.sealed).map_err(|_| io::Error::other("a frame is too long"))?;
+        cipher
+            .encrypt_in_place(&nonce(number), &[], &mut self.sealed)
+            .map_err(|_| io::Error::other("a frame is too long"))?;
         let sealed_n = u32::try_from(self.sealed.len()).expect("a frame is short").to_le_bytes();
         let frame = [&sealed_n[..], &number, &self.sealed].concat();
         file.write_all_at(&frame, self.end).map_err(|error| self.cannot("write", &error))?;
