@@ -20,6 +20,8 @@ pub(super) const BULK_BYTES_MAX: usize = 1 << 30;
 /// Entries of a reply's list, and lists in it, at most.
 const ENTRIES_MAX: usize = 1 << 20;
 const DEPTH_MAX: usize = 8;
+/// For how long a connection may take to come about, whatever else a server is given time for.
+const CONNECT_MAX: Duration = Duration::from_secs(20);
 /// Bytes of a buffer of what was read.
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -107,9 +109,14 @@ impl Connection {
     /// Connects and says who we are.
     pub async fn open(url: &RedisUrl, options: &ClientOptions) -> Result<Connection> {
         let patience = Duration::from_secs(options.timeout_secs.max(1));
-        let stream = match timeout(patience, connect(url, options)).await {
+        let soon = patience.min(CONNECT_MAX);
+        let stream = match timeout(soon, connect(url, options)).await {
             Ok(stream) => stream?,
-            Err(_) => return Err(broken(format!("it does not answer within {} seconds", patience.as_secs()))),
+            Err(_) => {
+                let hint =
+                    if url.is_tls() { "; is it a port for TLS?" } else { "; is it up, and does a firewall let us?" };
+                return Err(broken(format!("it does not answer within {} seconds{hint}", soon.as_secs())));
+            }
         };
         let mut connection = Connection { stream, patience, buffer: Vec::new(), at: 0 };
         let from_environment = || std::env::var("REDISCLI_AUTH").ok().filter(|password| !password.is_empty());

@@ -142,7 +142,7 @@ impl RedisEngine {
     /// Reads as a replica does.
     async fn sync(&self, server: &Server, sink: &Sink, verdict: &mut Verdict) -> std::result::Result<(), Failure> {
         let mut connection = Connection::open(&self.url, &self.options.client).await?;
-        let begun = match wire::begin(&mut connection).await {
+        let begun = match wire::begin(&mut connection, server.version()).await {
             Ok(begun) => begun,
             Err(failure) if failure.is_not_allowed() && self.options.method == Method::Sync => {
                 return Err(Failure::Broken(format!(

@@ -91,7 +91,8 @@ async fn pump_keys(
         Expiry::Relative => (b"PTTL", now_ms(connection).await?),
     };
     // When it expires and what it is, one way there and back for all of them.
-    let commands: Vec<u8> = keys.iter().flat_map(|key| [encode(&[ask, key]), encode(&[b"DUMP", key])].concat()).collect();
+    let commands: Vec<u8> =
+        keys.iter().flat_map(|key| [encode(&[ask, key]), encode(&[b"DUMP", key])].concat()).collect();
     connection.send(&commands).await?;
     for key in keys {
         let expires_ms = match connection.reply().await? {

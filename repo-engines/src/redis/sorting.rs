@@ -159,9 +159,9 @@ fn take(one: Scanned, canonical: &mut Option<(Header, Canonical)>, folder: &std:
             let Some((&kind, value)) = body.split_first() else {
                 return Err(Stop::Bad { at: 0, why: "a DUMP has no value".to_owned() });
             };
-            let mut head = Vec::new();
-            rdb::input::write_length(key.len() as u64, &mut head)?;
-            let mut input = Input::new(head.chain(&key[..]).chain(value));
+            let mut stored_key = Vec::new();
+            rdb::input::write_short_string(key, &mut stored_key)?;
+            let mut input = Input::new(stored_key.chain(value));
             canonical.record(Record { database: *database, expires_ms: *expires_ms, kind }, &mut input)?;
             if !input.is_at_end()? {
                 return Err(input.bad("something follows a value that DUMP gave"));

@@ -1,7 +1,7 @@
 //! Takes a server's RDB off the wire, as a replica does, and no more than that.
 //!
 //! ```text
-//! REPLCONF capa eof capa psync2 ─▶ REPLCONF rdb-only 1 ─▶ PSYNC ? -1 ─▶ +FULLRESYNC id offset ─▶ \n … ─▶ $LENGTH or $EOF:MARK
+//! REPLCONF version, capa eof capa psync2 ─▶ REPLCONF rdb-only 1 ─▶ PSYNC ? -1 ─▶ +FULLRESYNC id offset ─▶ \n … ─▶ $LENGTH or $EOF:MARK
 //! ```
 //!
 //! What a server does not know or does not allow of this is left out, down to `SYNC` alone. While it forks and saves it sends
@@ -37,9 +37,11 @@ enum Framing {
     Mark(Vec<u8>),
 }
 
-/// Asks for the RDB.
-pub(super) async fn begin(connection: &mut Connection) -> Result<Begun> {
-    // Both are offers: a server that does not take them sends its RDB all the same.
+/// Asks a server of this version for the RDB.
+pub(super) async fn begin(connection: &mut Connection, version: &str) -> Result<Begun> {
+    // All are offers: a server that does not take them sends its RDB all the same. Valkey writes an old format for those who
+    // do not say how new they are, and gives up where that has no way to say what a key is.
+    connection.try_ask(&[b"REPLCONF", b"version", version.as_bytes()]).await?;
     connection.try_ask(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]).await?;
     connection.try_ask(&[b"REPLCONF", b"rdb-only", b"1"]).await?;
     connection.send(&super::client::encode(&[b"PSYNC", b"?", b"-1"])).await?;

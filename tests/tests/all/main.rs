@@ -30,6 +30,7 @@ mod postgres_restore;
 mod protocol;
 mod prune;
 mod redis;
+mod redis_restore;
 mod restore;
 mod restore_plan;
 mod retention;

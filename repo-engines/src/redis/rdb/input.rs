@@ -255,6 +255,23 @@ pub(in crate::redis) fn write_length(length: u64, out: &mut dyn Out) -> Result<(
     }
 }
 
+/// Writes a string as servers store it: as a number where it looks like one, otherwise as it is.
+pub(in crate::redis) fn write_short_string(text: &[u8], out: &mut dyn Out) -> Result<()> {
+    let number =
+        std::str::from_utf8(text).ok().filter(|text| text.len() <= 11).and_then(|text| text.parse::<i32>().ok());
+    match number.filter(|number| number.to_string().as_bytes() == text) {
+        Some(number) => match (i8::try_from(number), i16::try_from(number)) {
+            (Ok(number), _) => out.write(&[&[0xc0][..], &number.to_le_bytes()].concat()),
+            (_, Ok(number)) => out.write(&[&[0xc1][..], &number.to_le_bytes()].concat()),
+            _ => out.write(&[&[0xc2][..], &number.to_le_bytes()].concat()),
+        },
+        None => {
+            write_length(text.len() as u64, out)?;
+            out.write(text)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +289,21 @@ mod tests {
         assert_eq!(short, [5]);
         for bad in [&[0x82][..], &[0xbf], &[0xc3], &[0x80, 0]] {
             assert!(Input::new(bad).length().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn short_strings_are_stored_as_servers_do() {
+        for text in ["", "x", "007", "-0", "+1", "1 ", "2147483648", "99999999999"] {
+            let mut stored = Vec::new();
+            write_short_string(text.as_bytes(), &mut stored).expect("memory");
+            assert_eq!(stored, [&[text.len() as u8], text.as_bytes()].concat(), "{text:?}");
+        }
+        for (text, bytes_n) in [("0", 2), ("-128", 2), ("128", 3), ("-32768", 3), ("32768", 5), ("-2147483648", 5)] {
+            let mut stored = Vec::new();
+            write_short_string(text.as_bytes(), &mut stored).expect("memory");
+            assert_eq!(stored.len(), bytes_n, "{text}");
+            assert_eq!(Input::new(&stored[..]).small_string().expect("a string"), text.as_bytes());
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Own code, because the strings may be longer than memory should hold, and the crates that know LZF want them whole.
 
-use super::input::Input;
 use super::Result;
+use super::input::Input;
 use std::io::Read;
 
 /// How far back a reference leads, at most.

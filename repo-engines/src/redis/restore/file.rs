@@ -3,9 +3,7 @@
 use super::prepare::find_stream;
 use super::procedure;
 use crate::redis::dump::{DATABASE, ORIGINAL};
-use dedump_core::{
-    Error, Existing, FileTarget, Progress, Repository, RestoreOptions, Result, Snapshot, restore,
-};
+use dedump_core::{Error, Existing, FileTarget, Progress, Repository, RestoreOptions, Result, Snapshot, restore};
 use std::path::{Path, PathBuf};
 
 /// Programs that are servers of this kind.

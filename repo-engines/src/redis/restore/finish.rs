@@ -34,10 +34,9 @@ impl RedisRestore {
             databases::empty(&mut prepared.connection, spare).await.map_err(after)?;
         }
         if fed.modules_n > 0 {
-            restored.warnings.push(format!(
-                "what {} modules have stored beside keys comes back with a file only",
-                fed.modules_n
-            ));
+            restored
+                .warnings
+                .push(format!("what {} modules have stored beside keys comes back with a file only", fed.modules_n));
         }
         if self.options.users {
             self.users(prepared, repository, restored).await?;

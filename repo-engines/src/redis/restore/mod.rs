@@ -150,7 +150,8 @@ impl RedisRestore {
                 "to replace a database by some keys would drop the others; merge, and replace the keys that are there",
             );
         }
-        if options.to_database.is_some() && url.database().is_some_and(|database| Some(database) != options.to_database) {
+        if options.to_database.is_some() && url.database().is_some_and(|database| Some(database) != options.to_database)
+        {
             return refuse("the URL names one database and the options another; name one");
         }
         if options.key_prefixes.iter().any(Vec::is_empty) {

@@ -124,7 +124,8 @@ impl RedisRestore {
         }
         for (number, keys_n) in keys.iter().filter(|(number, _)| databases.iter().all(|one| one.to != **number)) {
             if self.options.place == Place::Replace && !leftovers.contains(number) {
-                warnings.push(format!("database {number} has {keys_n} keys and is not in the backup; it stays as it is"));
+                warnings
+                    .push(format!("database {number} has {keys_n} keys and is not in the backup; it stays as it is"));
             }
         }
         let is_whole = self.options.key_prefixes.is_empty() && self.options.from_database.is_none();
@@ -209,7 +210,8 @@ fn check_format(
         return Err(Error::Damaged { object, why: "it does not say which format it has".to_owned() }.into());
     };
     let Some(target) = target else {
-        warnings.push("which format the server reads is not known; it refuses the first key if that is older".to_owned());
+        warnings
+            .push("which format the server reads is not known; it refuses the first key if that is older".to_owned());
         return Ok(());
     };
     if version > target || target >= VALKEY_FIRST && FOREIGN_TO_VALKEY.contains(&version) {

@@ -203,7 +203,8 @@ impl RedisRestore {
         let report = backup(repository, &engine, &options, progress).await.map_err(failed)?;
         warnings.extend(report.problems);
         let reason = format!("what {host} was before snapshot {} was restored", id.short());
-        hold(repository, report.snapshot.id, &HoldOptions { reason, until_ms: None, by: self.options.by.clone() }).await?;
+        hold(repository, report.snapshot.id, &HoldOptions { reason, until_ms: None, by: self.options.by.clone() })
+            .await?;
         Ok(report.snapshot.id)
     }
 
@@ -231,7 +232,9 @@ impl RedisRestore {
             (_, true) => format!("the databases are half filled{}", safety.unwrap_or_default()),
             (_, false) => match emptied.await {
                 Ok(()) => "its databases are as they were".to_owned(),
-                Err(_) => format!("its databases are as they were, and the next restore empties database {}", spares[0]),
+                Err(_) => {
+                    format!("its databases are as they were, and the next restore empties database {}", spares[0])
+                }
             },
         };
         match failure {

@@ -2,9 +2,11 @@
 
 use super::servers::{free_port, installed};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a server may take to answer first.
@@ -54,7 +56,28 @@ impl Redis {
         self.run();
     }
 
+    /// Starts the program again with another setting besides, and waits only until it listens.
+    pub fn start_slowly(&mut self, setting: &str) {
+        self.stop();
+        self.settings.push(setting.to_owned());
+        self.spawn();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn run(&mut self) {
+        self.spawn();
+        let begun = Instant::now();
+        while !UnixStream::connect(self.socket()).is_ok_and(|stream| Client::on(stream).is_up()) {
+            let ended = self.child.as_mut().expect("it was started").try_wait().expect("it is ours");
+            assert!(ended.is_none(), "the server has ended: {}", self.log());
+            assert!(begun.elapsed().as_secs() < START_SECS_MAX, "the server does not answer: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn spawn(&mut self) {
         let mut text = format!(
             "port {}\nbind 127.0.0.1\nunixsocket {}\ndir {}\nsave \"\"\nrepl-diskless-sync-delay 0\ndaemonize no\n",
             self.port,
@@ -72,13 +95,6 @@ impl Redis {
         let log = std::fs::File::create(self.folder().join("log")).expect("the folder takes a file");
         command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("setpriv of util-linux starts"));
-        let begun = Instant::now();
-        while !UnixStream::connect(self.socket()).is_ok_and(|stream| Client::on(stream).is_up()) {
-            let ended = self.child.as_mut().expect("it was started").try_wait().expect("it is ours");
-            assert!(ended.is_none(), "the server has ended: {}", self.log());
-            assert!(begun.elapsed().as_secs() < START_SECS_MAX, "the server does not answer: {}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 
     /// Ends the server as the system does, with a signal that it may answer as it likes, and waits for its end.
@@ -98,8 +114,10 @@ impl Redis {
         }
     }
 
-    /// Waits until the server has ended by itself.
-    pub fn wait(&mut self) {
+    /// Has the server end without saving, and waits for its end.
+    pub fn shut_down(&mut self) {
+        // There is no reply but the end of the connection.
+        self.client().send(&[b"SHUTDOWN", b"NOSAVE"]);
         self.child.take().expect("it runs").wait().expect("it ends");
     }
 
@@ -110,6 +128,13 @@ impl Redis {
 
     pub fn client(&self) -> Client {
         Client::on(UnixStream::connect(self.socket()).expect("the server is up"))
+    }
+
+    /// Returns a client with a database selected.
+    pub fn client_of(&self, database: u64) -> Client {
+        let mut client = self.client();
+        client.call(&format!("SELECT {database}"));
+        client
     }
 
     /// Returns a command of Debian's `redis-cli` for this server.
@@ -221,4 +246,93 @@ impl Client {
             other => Err(format!("what is {other}?")),
         }
     }
+}
+
+/// What a server that is none says to a command.
+pub enum Says {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// These bytes, and then the connection is closed.
+    Last(Vec<u8>),
+    /// Nothing, ever.
+    Nothing,
+}
+
+/// A server that says what a test wants, on a free port of the loopback; each connection has a thread of its own.
+pub struct Fake {
+    pub port: u16,
+}
+
+impl Fake {
+    /// Starts one. `says` gets a command's words, the first in capitals, with spaces between them.
+    pub fn start(says: impl Fn(&str) -> Says + Send + Sync + 'static) -> Fake {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let says = Arc::new(says);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let says = Arc::clone(&says);
+                std::thread::spawn(move || serve(stream, &*says));
+            }
+        });
+        Fake { port }
+    }
+
+    /// Starts one that gives this to a replica, and else says what a Redis 7.0 does.
+    pub fn with_rdb(after_psync: Vec<u8>) -> Fake {
+        Fake::start(move |command| match command.split(' ').next().unwrap_or_default() {
+            "PSYNC" => {
+                Says::Last([b"+FULLRESYNC 0000000000000000000000000000000000000000 7\r\n", &after_psync[..]].concat())
+            }
+            _ => usual(command),
+        })
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+/// What a Redis 7.0 says that has no keys.
+pub fn usual(command: &str) -> Says {
+    let bulk = |text: &str| Says::Bytes(format!("${}\r\n{text}\r\n", text.len()).into_bytes());
+    match command.split(' ').next().unwrap_or_default() {
+        "INFO" => bulk("redis_version:7.0.15\r\nredis_mode:standalone\r\nrole:master\r\nloading:0\r\n"),
+        "CONFIG" | "ACL" => Says::Bytes(b"*0\r\n".to_vec()),
+        _ => Says::Bytes(b"+OK\r\n".to_vec()),
+    }
+}
+
+fn serve(stream: TcpStream, says: &dyn Fn(&str) -> Says) {
+    let mut reader = BufReader::new(stream);
+    while let Some(command) = read_command(&mut reader) {
+        // Who has gone away does not hear it.
+        match says(&command) {
+            Says::Bytes(bytes) => drop(reader.get_mut().write_all(&bytes)),
+            Says::Last(bytes) => {
+                drop(reader.get_mut().write_all(&bytes));
+                return;
+            }
+            Says::Nothing => {}
+        }
+    }
+}
+
+fn read_command(reader: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = String::new();
+    let mut number = |reader: &mut BufReader<TcpStream>, mark: char| {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        line.trim_end().strip_prefix(mark)?.parse::<usize>().ok()
+    };
+    let words_n = number(reader, '*')?;
+    let mut words = Vec::new();
+    for _ in 0..words_n {
+        let mut bytes = vec![0; number(reader, '$')? + 2];
+        reader.read_exact(&mut bytes).ok()?;
+        bytes.truncate(bytes.len() - 2);
+        words.push(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    words[0] = words[0].to_uppercase();
+    Some(words.join(" "))
 }
