@@ -160,7 +160,7 @@ impl Connection {
         };
         match timeout(self.patience, sent).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(broken(format!("the connection broke: {error}"))),
+            Ok(Err(error)) => Err(broke(&error)),
             Err(_) => Err(self.silent()),
         }
     }
@@ -274,7 +274,7 @@ impl Connection {
         match read {
             Ok(Ok(0)) => Err(broken("the server ended the connection".to_owned())),
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(broken(format!("the connection broke: {error}"))),
+            Ok(Err(error)) => Err(broke(&error)),
             Err(_) => Err(self.silent()),
         }
     }
@@ -314,6 +314,15 @@ async fn connect(url: &RedisUrl, options: &ClientOptions) -> Result<Box<dyn Stre
             Ok(Box::new(connected.map_err(|error| broken(format!("TLS failed: {error}; is it a port for TLS?")))?))
         }
     }
+}
+
+fn broke(error: &std::io::Error) -> Failure {
+    let text = error.to_string();
+    let hint = match text.contains("CertificateRequired") {
+        true => "; the server wants a certificate of ours, so give its file and that of its key",
+        false => "",
+    };
+    broken(format!("the connection broke: {text}{hint}"))
 }
 
 fn broken(why: String) -> Failure {

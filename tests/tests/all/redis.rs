@@ -264,6 +264,7 @@ fn who_may_not_is_told_what_is_missing() {
         "requirepass s3cret",
         "user reader on >pw ~* &* +@all -sync -psync",
         "user blind on >pw ~* +psync +sync +replconf",
+        "user old on >pw ~* +sync +ping +info",
     ]);
     let at = |user: &str| redis.url().replace("redis://", &format!("redis://{user}@"));
     run(async {
@@ -275,6 +276,10 @@ fn who_may_not_is_told_what_is_missing() {
         assert_says(&refused(&at("blind:pw"), none()).await, &["does not let this user", "info", "+info"]);
         let digest = RedisOptions { digest: true, ..none() };
         assert_says(&refused(&at(":s3cret"), digest).await, &["DEBUG DIGEST", "enable-debug-command"]);
+        let old =
+            back_up(&create(Store::memory()).await.expect("creates"), &at("old:pw"), none()).await.expect("backs up");
+        assert_eq!(old.snapshot.record.facts["method"], "SYNC");
+        assert_says(&format!("{old:?}"), &["does not tell the settings (+config|get) and the users (+acl|list)"]);
         let password = ClientOptions { password: Some("s3cret".to_owned()), ..ClientOptions::default() };
         let repository = create(Store::memory()).await.expect("creates");
         let options = RedisOptions { client: password, ..none() };
@@ -308,10 +313,7 @@ fn what_is_no_server_with_data_is_one_clear_line() {
         assert_says(&plain, &["does not answer within 1 seconds", "a port for TLS?"]);
         assert_says(&refused(&replica.url(), none()).await, &["replica without its primary"]);
         replica.stop();
-        let sentinel = Fake::start(|command| match command {
-            "INFO" => Says::Bytes(b"$22\r\nredis_mode:sentinel\r\n\r\n".to_vec()),
-            _ => Says::Bytes(b"-ERR unknown command\r\n".to_vec()),
-        });
+        let sentinel = Redis::start_sentinel(hub.port);
         assert_says(&refused(&sentinel.url(), none()).await, &["Sentinel", "get-master-addr-by-name"]);
         let web = Fake::start(|_| Says::Last(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()));
         assert_says(&refused(&web.url(), none()).await, &["answers what no Redis does", "HTTP/1.1"]);
@@ -320,7 +322,7 @@ fn what_is_no_server_with_data_is_one_clear_line() {
             &refused(&silent.url(), RedisOptions { client: soon(), ..none() }).await,
             &["silent for 1 seconds"],
         );
-        loading.start_slowly("key-load-delay 20000");
+        loading.start_slowly(&["key-load-delay 5000", "loading-process-events-interval-bytes 1024"]);
         assert_says(&refused(&loading.url(), none()).await, &["still loading"]);
     });
 }
@@ -352,7 +354,7 @@ fn tls_and_sockets_lead_to_the_same_data() {
         let url = format!("rediss://127.0.0.1:{port}");
         let client = ClientOptions { ca_file: Some(file("ca.pem")), ..ClientOptions::default() };
         let options = RedisOptions { client: client.clone(), ..RedisOptions::default() };
-        assert_says(&refused(&url, options.clone()).await, &["TLS", "certificate"]);
+        assert_says(&refused(&url, options.clone()).await, &["the server wants a certificate of ours"]);
         let own = (Some(file("own.pem")), Some(file("key.pem")));
         let client = ClientOptions { certificate_file: own.0, key_file: own.1, ..client };
         let options = RedisOptions { client, ..options };
@@ -445,6 +447,29 @@ fn one_database_is_backed_up_where_the_url_names_it() {
         let scan = RedisOptions { method: Method::Scan, ..RedisOptions::default() };
         let scanned = back_up(&repository, &url, scan).await.expect("backs up");
         assert_eq!(scanned.snapshot.record.facts["keys"], "1");
+    });
+}
+
+#[test]
+fn a_server_of_a_cluster_says_which_slots_it_has() {
+    let redis = Redis::start(&["cluster-enabled yes"]);
+    redis.call("CLUSTER ADDSLOTSRANGE 0 100 200 16383");
+    while !redis.call("CLUSTER NODES").contains("200-16383") {
+        std::thread::yield_now();
+    }
+    redis.call("CONFIG SET cluster-require-full-coverage no");
+    while !redis.call("CLUSTER INFO").contains("cluster_state:ok") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    redis.call("SET bar 1");
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        for method in [Method::Sync, Method::Scan] {
+            let options = RedisOptions { method, ..RedisOptions::default() };
+            let facts = back_up(&repository, &redis.url(), options).await.expect("backs up").snapshot.record.facts;
+            let of = |name: &str| facts[name].as_str();
+            assert_eq!((of("cluster.slots"), of("cluster.primaries"), of("keys")), ("0-100,200-16383", "1", "1"));
+        }
     });
 }
 

@@ -35,6 +35,14 @@ impl Redis {
         Self::start_program(program, settings)
     }
 
+    /// Starts a Sentinel that watches the server on this port.
+    pub fn start_sentinel(watched: u16) -> Redis {
+        Self::start_program(
+            "/usr/bin/redis-server".into(),
+            &["--sentinel", &format!("sentinel monitor main 127.0.0.1 {watched} 1")],
+        )
+    }
+
     /// Starts the Valkey that `tests/servers` has installed.
     pub fn start_valkey(settings: &[&str]) -> Redis {
         Self::start_program(installed("valkey/valkey-server"), settings)
@@ -56,10 +64,10 @@ impl Redis {
         self.run();
     }
 
-    /// Starts the program again with another setting besides, and waits only until it listens.
-    pub fn start_slowly(&mut self, setting: &str) {
+    /// Starts the program again with other settings besides, and waits only until it listens.
+    pub fn start_slowly(&mut self, settings: &[&str]) {
         self.stop();
-        self.settings.push(setting.to_owned());
+        self.settings.extend(settings.iter().map(|setting| (*setting).to_owned()));
         self.spawn();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             std::thread::sleep(Duration::from_millis(10));
@@ -84,14 +92,20 @@ impl Redis {
             self.socket().display(),
             self.folder().display()
         );
-        for setting in &self.settings {
+        // What begins with dashes is an argument.
+        let (arguments, settings): (Vec<_>, Vec<_>) = self.settings.iter().partition(|one| one.starts_with("--"));
+        if arguments.iter().any(|one| *one == "--sentinel") {
+            // Which takes only a few of them.
+            text = text.replace("save \"\"\nrepl-diskless-sync-delay 0\n", "");
+        }
+        for setting in settings {
             text.push_str(setting);
             text.push('\n');
         }
         let path = self.folder().join("redis.conf");
         std::fs::write(&path, text).expect("the folder takes a file");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(&self.program).arg(path).current_dir(self.folder());
+        command.args(["--pdeathsig", "KILL"]).arg(&self.program).arg(path).args(arguments).current_dir(self.folder());
         let log = std::fs::File::create(self.folder().join("log")).expect("the folder takes a file");
         command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("setpriv of util-linux starts"));
