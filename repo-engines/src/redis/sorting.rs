@@ -51,7 +51,7 @@ impl Sorting {
         let (sender, pieces) = mpsc::channel(PIECES_QUEUED_MAX);
         let sorting = Sorting::start(move |steps| {
             let original = exact.then(|| Spill::new(&folder));
-            let mut input = Input::new(Pieces { pieces, piece: Bytes::new(), original });
+            let mut input = Input::new(Copied { from: Pieces::new(pieces), original });
             let mut canonical = Canonical::new(Header { is_valkey: false, version: 1 }, only, &folder);
             let parsed = parse(&mut input, &mut canonical)?;
             let original = input.into_source().original;
@@ -190,11 +190,16 @@ pub(super) fn open_payload(payload: &[u8]) -> rdb::Result<(&[u8], Header)> {
     Ok((body, Header { is_valkey: version >= 80, version }))
 }
 
-/// Reads what comes through a channel, and keeps a copy where one is wanted.
-struct Pieces {
+/// Reads what comes through a channel.
+pub(super) struct Pieces {
     pieces: Receiver<Bytes>,
     piece: Bytes,
-    original: Option<Spill>,
+}
+
+impl Pieces {
+    pub fn new(pieces: Receiver<Bytes>) -> Self {
+        Pieces { pieces, piece: Bytes::new() }
+    }
 }
 
 impl Read for Pieces {
@@ -207,10 +212,23 @@ impl Read for Pieces {
         }
         let taken = self.piece.split_to(into.len().min(self.piece.len()));
         into[..taken.len()].copy_from_slice(&taken);
-        if let Some(original) = &mut self.original {
-            original.append(&taken).map_err(|stop| io::Error::other(stop.to_string()))?;
-        }
         Ok(taken.len())
+    }
+}
+
+/// Keeps a copy of what is read, where one is wanted.
+struct Copied {
+    from: Pieces,
+    original: Option<Spill>,
+}
+
+impl Read for Copied {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read_n = self.from.read(into)?;
+        if let Some(original) = self.original.as_mut().filter(|_| read_n > 0) {
+            original.append(&into[..read_n]).map_err(|stop| io::Error::other(stop.to_string()))?;
+        }
+        Ok(read_n)
     }
 }
 

@@ -3,7 +3,7 @@
 use dedump_core::{Error, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const PORT: u16 = 6379;
 /// All but the unreserved characters of RFC 3986.
@@ -122,14 +122,6 @@ impl RedisUrl {
 
     pub(super) fn is_tls(&self) -> bool {
         self.is_tls
-    }
-
-    /// Returns the path of the socket.
-    pub fn socket(&self) -> Option<&Path> {
-        match &self.address {
-            Address::Socket(path) => Some(path),
-            Address::Host(..) => None,
-        }
     }
 }
 

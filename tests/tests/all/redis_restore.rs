@@ -147,7 +147,7 @@ fn servers_that_would_lose_or_refuse_it_are_refused_first() {
         let old = good(&repository, &redis).await;
         let new = good(&repository, &valkey).await;
         let why = refused(&repository, &new, &empty, into(Place::Empty)).await;
-        assert_says(&why, &["redis 7.0.15 and reads RDB version 10", "of valkey and has version 80"]);
+        assert_says(&why, &["redis 7.0", "reads RDB version 10", "of valkey and has version 80"]);
         assert_says(
             &refused(&repository, &old, &replica, into(Place::Replace)).await,
             &["replica", "restore to the primary"],
@@ -167,9 +167,18 @@ fn a_restore_that_fails_leaves_the_server_as_it_was() {
     redis.client().run(&[b"SET", b"zzz-last", &vec![b'x'; 1_000_000]]);
     let small = Redis::start(&["maxmemory 3mb", "maxmemory-policy noeviction"]);
     let evicting = Redis::start(&["maxmemory 3mb", "maxmemory-policy allkeys-lru"]);
+    let with_functions = Redis::start(&[]);
+    with_functions.client().run(&[
+        b"FUNCTION",
+        b"LOAD",
+        b"#!lua name=lib\nredis.register_function('h', function() return 3 end)",
+    ]);
     run(async {
         let repository = create(Store::memory()).await.expect("creates");
         let snapshot = good(&repository, &redis).await;
+        let why = refused(&repository, &snapshot, &with_functions, into(Place::Empty)).await;
+        assert_says(&why, &["does not take the functions", "already exists", "its databases are as they were"]);
+        assert_eq!(with_functions.call("INFO keyspace").lines().count(), 1, "nothing is left");
         for server in [&small, &evicting] {
             server.call("SET mine 1");
             let why = refused(&repository, &snapshot, server, into(Place::Replace)).await;
@@ -177,6 +186,63 @@ fn a_restore_that_fails_leaves_the_server_as_it_was() {
         }
         assert_eq!((small.call("GET mine").as_str(), small.call("DBSIZE").as_str()), ("1", "1"));
         assert_eq!(small.call("INFO keyspace").lines().count(), 2, "nothing is left");
+    });
+}
+
+#[test]
+fn a_damaged_repository_is_noticed_before_anything_appears() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let redis = Redis::start(&[]);
+    fill_with_every_type(&redis);
+    let target = Redis::start(&[]);
+    target.call("SET mine 1");
+    run(async {
+        let repository = create(Store::local(folder.path()).expect("a store")).await.expect("creates");
+        let snapshot = good(&repository, &redis).await;
+        let mut files = Vec::new();
+        list_files(folder.path(), &mut files);
+        let largest = files.into_iter().max_by_key(|path| path.metadata().expect("a file").len()).expect("a pack");
+        let mut bytes = std::fs::read(&largest).expect("reads");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::set_permissions(&largest, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
+        std::fs::write(&largest, bytes).expect("writes");
+        for verify_first in [true, false] {
+            let options = RedisRestoreOptions { verify_first, ..into(Place::Replace) };
+            let why = refused(&repository, &snapshot, &target, options).await;
+            assert_says(&why, &["damaged"]);
+            assert_eq!((target.call("GET mine").as_str(), target.call("DBSIZE").as_str()), ("1", "1"));
+            assert_eq!(target.call("INFO keyspace").lines().count(), 2, "nothing is left");
+        }
+        assert_eq!(
+            snapshots(&repository).await.expect("lists").len(),
+            2,
+            "a safety snapshot comes after what was verified first"
+        );
+    });
+}
+
+fn list_files(folder: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { list_files(&path, files) } else { files.push(path) }
+    }
+}
+
+#[test]
+fn valkey_takes_back_what_only_valkey_has() {
+    let valkey = Redis::start_valkey(&[DEBUG]);
+    fill_with_every_type(&valkey);
+    valkey.call("HPEXPIREAT small-hash 4102444800000 FIELDS 1 a");
+    let target = Redis::start_valkey(&[DEBUG]);
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = with_digest(&repository, &valkey).await;
+        let restored = put_back(&repository, &snapshot, &target, into(Place::Empty)).await.expect("restores");
+        assert!(restored.swapped && restored.digest_compared && restored.keys_n == KEYS_N);
+        assert_eq!(target.call("HPEXPIRETIME small-hash FIELDS 1 a"), "4102444800000");
+        let again = good(&repository, &target).await;
+        assert!(rdb(&repository, &again).await == rdb(&repository, &snapshot).await);
     });
 }
 

@@ -6,6 +6,7 @@ use crate::redis::rdb::input::{Input, new_crc};
 use crate::redis::rdb::parse::{Record, Visit, parse};
 use crate::redis::rdb::{self, Header, Nowhere, Out, Stop, opcode, value};
 use crate::redis::restore::VALUE_BYTES_MAX;
+use crate::redis::sorting::Pieces;
 use dedump_core::{
     Bytes, Error, Progress, Repository, RestoreOptions, Result, Snapshot, StreamRecord, Target, async_trait, restore,
 };
@@ -82,7 +83,7 @@ pub(super) async fn feed(
     let options = RestoreOptions { streams: vec![stream.to_owned()], ..RestoreOptions::default() };
     let read = async {
         // Goes with this block: the thread then sees the end.
-        let mut target = Pieces { sender };
+        let mut target = ToThread { sender };
         restore(repository, snapshot, &options, &mut target, progress).await
     };
     let (restored, sent) = tokio::join!(read, send(batches, action, connection));
@@ -141,12 +142,12 @@ fn refused(key: Option<&[u8]>, line: &str) -> Failure {
 }
 
 /// Hands the stream to the thread.
-struct Pieces {
+struct ToThread {
     sender: Sender<Bytes>,
 }
 
 #[async_trait]
-impl Target for Pieces {
+impl Target for ToThread {
     async fn begin(&mut self, _: &StreamRecord) -> Result<()> {
         Ok(())
     }
@@ -160,27 +161,8 @@ impl Target for Pieces {
     }
 }
 
-struct PieceReader {
-    pieces: Receiver<Bytes>,
-    piece: Bytes,
-}
-
-impl Read for PieceReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece,
-                None => return Ok(0),
-            }
-        }
-        let taken = self.piece.split_to(into.len().min(self.piece.len()));
-        into[..taken.len()].copy_from_slice(&taken);
-        Ok(taken.len())
-    }
-}
-
 fn read(pieces: Receiver<Bytes>, selection: Selection, batches: Sender<Batch>) -> rdb::Result<Fed> {
-    let mut input = Input::new(PieceReader { pieces, piece: Bytes::new() });
+    let mut input = Input::new(Pieces::new(pieces));
     let header = Header { is_valkey: false, version: 1 };
     let mut reader =
         Reader { header, selection, batches, batch: Batch::default(), selected: None, fed: Fed::default() };

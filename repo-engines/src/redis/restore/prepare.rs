@@ -112,6 +112,9 @@ impl RedisRestore {
             database.keys_there_n = keys.get(&database.to).copied().unwrap_or(0);
         }
         self.check_place(&databases)?;
+        if databases.is_empty() {
+            warnings.push("the backup has no keys, so none are replaced either".to_owned());
+        }
         if !matches!(self.options.place, Place::Merge(_)) {
             if spares.len() >= databases.len() {
                 databases.iter_mut().zip(spares).for_each(|(database, spare)| database.spare = Some(spare));
