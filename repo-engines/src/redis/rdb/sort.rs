@@ -140,14 +140,13 @@ impl Sorter {
     }
 
     /// Forgets all entries.
-    pub fn clear(&mut self) {
+    pub fn clear(&mut self) -> Result<()> {
         self.arena.clear();
         self.entries.clear();
         (self.payload_at, self.long_at) = (0, None);
         self.parts.clear();
-        // What can't be emptied is only longer than it has to be: what is read is named by its place.
-        let _ = self.runs.clear();
-        let _ = self.longs.clear();
+        self.runs.clear()?;
+        self.longs.clear()
     }
 
     /// Writes what there is of a long payload.
@@ -342,10 +341,13 @@ impl RunReader {
     }
 }
 
+/// The first entry of a run: its key, the run, whether its payload is long, and the payload.
+type Head = (Vec<u8>, usize, bool, Vec<u8>);
+
 /// Merges runs; of the same key, what came first comes first.
 struct Merge {
     readers: Vec<RunReader>,
-    heads: BinaryHeap<Reverse<(Vec<u8>, usize, bool, Vec<u8>)>>,
+    heads: BinaryHeap<Reverse<Head>>,
     current: RunEntry,
 }
 

@@ -141,8 +141,7 @@ fn table<R: Read>(input: &mut Input<R>, out: &mut dyn Out, members: Option<&mut 
         }
         sorted.payload(out)?;
     }
-    members.clear();
-    Ok(())
+    members.clear()
 }
 
 fn repeat<R: Read>(
