@@ -27,6 +27,7 @@ use dedump_core::internals::{
 use dedump_core::{ChunkId, PackId, RepositoryId, SessionId};
 // bincode makes room for a string of the length that the bytes announce, up to this limit, before it reads it.
 use dedump_core::limits::RECORD_BYTES_MAX;
+use dedump_engines::redis::internals::canonical;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
@@ -43,7 +44,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "chunker", run: chunker, allocation_bytes_max: ALLOCATION_BYTES, seeds: chunker_seeds },
     Target { name: "compress", run: compress, allocation_bytes_max: ALLOCATION_BYTES, seeds: compress_seeds },
     Target { name: "fragment", run: fragment, allocation_bytes_max: ALLOCATION_BYTES, seeds: fragment_seeds },
@@ -51,6 +52,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "name", run: name, allocation_bytes_max: ALLOCATION_BYTES, seeds: name_seeds },
     Target { name: "node", run: node, allocation_bytes_max: ALLOCATION_BYTES, seeds: node_seeds },
     Target { name: "pack", run: pack, allocation_bytes_max: ALLOCATION_BYTES, seeds: pack_seeds },
+    Target { name: "rdb", run: rdb, allocation_bytes_max: ALLOCATION_BYTES, seeds: rdb_seeds },
     Target { name: "record", run: record, allocation_bytes_max: 4 * RECORD_BYTES_MAX, seeds: record_seeds },
     Target { name: "sketch", run: sketch, allocation_bytes_max: ALLOCATION_BYTES, seeds: sketch_seeds },
     Target { name: "slot", run: slot, allocation_bytes_max: 4 * RECORD_BYTES_MAX, seeds: slot_seeds },
@@ -105,6 +107,15 @@ pub fn fragment(input: &[u8]) {
     if let Ok(packs) = fragments::open(sealer, FRAGMENT, &sealed) {
         let again = fragments::seal(sealer, FRAGMENT, SALT, &packs);
         same(fragments::open(sealer, FRAGMENT, &again), packs);
+    }
+}
+
+/// An RDB off the wire: what can be sorted is an RDB, and sorted it stays as it is.
+pub fn rdb(input: &[u8]) {
+    let folder = std::env::temp_dir();
+    if let Ok(sorted) = canonical(input, &folder) {
+        let again = canonical(&sorted, &folder).expect("what was written can be read");
+        assert!(again == sorted, "sorted it is another RDB");
     }
 }
 
@@ -546,4 +557,63 @@ fn chunker_seeds() -> Vec<Vec<u8>> {
         seed([0, 0, 0, 3], b""),
         seed([10, 20, 30, 9], &noise(300).repeat(8)),
     ]
+}
+
+/// RDBs with a checksum of zero, which stands for none, so that changed ones are read to their end.
+fn rdb_seeds() -> Vec<Vec<u8>> {
+    let rdb = |header: &str, parts: &[&[u8]]| [header.as_bytes(), &parts.concat(), b"\xff", &[0; 8]].concat();
+    let strings = rdb(
+        "REDIS0010",
+        &[
+            b"\xfa\x09redis-ver\x067.0.15\xfa\x0aredis-bits\xc0\x40\xfe\x00\xfb\x04\x01",
+            b"\x00\x01b\x05hello\x00\xc0\x4d\xc1\x39\x30\x00\x01n\xc2\x01\x00\x01\x00",
+            // Packed: twenty times the same letter.
+            b"\xfc\x00\x9c\xe7\x9a\xbb\x03\x00\x00\xf8\x05\x00\x01a\xc3\x05\x14\x00a\xe0\x0a\x00",
+            b"\xfd\x00\x00\x00\x70\xf9\x07\x00\x40\x02zz\x80\x00\x00\x00\x01x",
+        ],
+    );
+    let tables = rdb(
+        "REDIS0011",
+        &[
+            b"\xfe\x03\x02\x01s\x03\x01c\x01a\xc0\x07\x04\x01h\x02\x01y\x011\x01x\x012",
+            b"\x05\x01z\x02\x01m\0\0\0\0\0\0\xf0\x3f\x01a\0\0\0\0\0\0\0\x40\x03\x01o\x02\x01m\x011\x01n\xfe",
+            b"\x12\x01l\x02\x02\x0b\x0b\0\0\0\x01\0\x81a\x02\xff\x01\x05plain\x01\x02ll\x01\x01e",
+            b"\xfe\x00\x0b\x01i\x0a\x02\0\0\0\x01\0\0\0\x01\0\x10\x01p\x07\x07\0\0\0\0\0\xff",
+        ],
+    );
+    let id = [0_u8; 16];
+    let stream = rdb(
+        "REDIS0012",
+        &[
+            b"\x15\x01s\x01\x10",
+            &id,
+            b"\x07\x07\0\0\0\0\0\xff\x01\x05\x00\x01\x00\x00\x00\x01",
+            b"\x01\x05group\x05\x00\x01\x01",
+            &id,
+            &[0; 8],
+            b"\x02\x01\x06reader",
+            &[0; 16],
+            b"\x01",
+            &id,
+        ],
+    );
+    let expiring = rdb(
+        "REDIS0012",
+        &[
+            b"\xf5\x0d#!lua name=b\n\xf5\x0d#!lua name=a\n\xf4\x01\x02\x03",
+            b"\x18\x01h\x10\x27\0\0\0\0\0\0\x02\x05\x01b\x011\x00\x01a\x012",
+            b"\x19\x01l\x10\x27\0\0\0\0\0\0\x07\x07\0\0\0\0\0\xff",
+        ],
+    );
+    let modules = rdb(
+        "REDIS0009",
+        &[
+            b"\xf7\x81\x01\x02\x03\x04\x05\x06\x07\x08\x02\x01\x02\x05\x05\x02ab\x00",
+            b"\x07\x01m\x81\x01\x02\x03\x04\x05\x06\x07\x08\x01\x07\x02\x40\x64\x03\0\0\0\0\x04\0\0\0\0\0\0\0\0\x05\x01x\x00",
+            b"\xf7\x09\x02\x02\x00",
+        ],
+    );
+    let valkey =
+        rdb("VALKEY080", &[b"\xfe\x00\x16\x01h\x02\x01b\x011\xff\xff\xff\xff\xff\xff\xff\xff\x01a\x012", &[1; 8]]);
+    vec![strings, tables, stream, expiring, modules, valkey]
 }

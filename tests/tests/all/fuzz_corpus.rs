@@ -93,6 +93,11 @@ fn replay_pack() {
 }
 
 #[test]
+fn replay_rdb() {
+    replay("rdb");
+}
+
+#[test]
 fn replay_record() {
     replay("record");
 }

@@ -37,6 +37,8 @@ mod postgres_servers;
 mod postgres_versions;
 mod protocol;
 mod prune;
+mod redis;
+mod redis_restore;
 mod restore;
 mod restore_plan;
 mod retention;

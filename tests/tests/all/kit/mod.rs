@@ -8,6 +8,7 @@ pub mod places;
 pub mod postgres;
 pub mod proxy;
 pub mod random;
+pub mod redis;
 pub mod rows;
 pub mod servers;
 pub mod simulated;

@@ -27,7 +27,7 @@ impl Server {
     ///
     /// Call it on the test's own thread: the server is killed when the thread that started it ends.
     pub fn start(program: &str, arguments: &[&str]) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address").port();
+        let port = free_port();
         let program = installed(program);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new("setpriv");
@@ -103,6 +103,11 @@ pub fn copy_files(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), to).expect("it can be copied");
         }
     }
+}
+
+/// Returns a port of the loopback on which nobody listens.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address").port()
 }
 
 /// Returns where `tests/servers` has put a program.
