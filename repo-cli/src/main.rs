@@ -10,6 +10,7 @@ mod json;
 mod other;
 mod output;
 mod progress;
+mod redis;
 mod runtime;
 mod secret;
 mod sources;

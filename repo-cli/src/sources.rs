@@ -1,11 +1,13 @@
 //! Sources as the command line names them: `NAME=postgres://…`, `cmd:…`.
 
 use crate::exit::Failure;
+use crate::redis::{self, RedisArgs};
 use crate::{args, secret};
 use clap::{Args, ValueEnum};
 use dedump_core::Engine;
 use dedump_engines::files::{FilesEngine, FilesOptions};
 use dedump_engines::postgres::{ClientOptions, DumpPart, PostgresEngine, PostgresOptions};
+use dedump_engines::redis::{RedisEngine, RedisOptions};
 use dedump_engines::{CommandEngine, CommandOptions, Source};
 use std::env::VarError;
 use std::ffi::OsString;
@@ -26,8 +28,8 @@ pub struct ClientArgs {
     via: Option<String>,
     /// Read the database's password from this file's only line
     ///
-    /// Without it, PostgreSQL's own ways serve: ~/.pgpass, a service file, PGPASSWORD. A password in a URL works and is not
-    /// stored, but other users of this machine see command lines.
+    /// Without it, the engines' own ways serve: ~/.pgpass, a service file, PGPASSWORD; REDISCLI_AUTH. A password in a URL works and is
+    /// not stored, but other users of this machine see command lines.
     #[arg(long, value_name = "FILE", help_heading = DATABASES)]
     db_password_file: Option<PathBuf>,
     /// Take the database's password from what this command prints
@@ -50,6 +52,22 @@ impl ClientArgs {
         given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag)
     }
 
+    /// Returns the first flag that was given and is about PostgreSQL's tools.
+    pub fn first_of_postgres(&self) -> Option<&'static str> {
+        [("--via", self.via.is_some()), ("--pg-bin", self.pg_bin.is_some())]
+            .iter()
+            .find(|(_, is_given)| *is_given)
+            .map(|(flag, _)| *flag)
+    }
+
+    /// Returns the password that a flag gives.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub fn password(&self) -> Result<Option<String>, Failure> {
+        secret::of_database(self.db_password_file.as_deref(), self.db_password_command.as_deref())
+    }
+
     /// Returns how the tools are to be run.
     ///
     /// # Errors
@@ -66,7 +84,7 @@ impl ClientArgs {
         }
         Ok(ClientOptions {
             via,
-            password: secret::of_database(self.db_password_file.as_deref(), self.db_password_command.as_deref())?,
+            password: self.password()?,
             programs: self.pg_bin.clone(),
             env_removed: secret::PASSWORD_VARIABLES.map(Into::into).to_vec(),
             settings: match std::env::var("PGOPTIONS") {
@@ -139,6 +157,8 @@ pub struct SourceArgs {
     /// They are counted beside the dump, in the same moment, so that a restore can be compared with them.
     #[arg(long, help_heading = DATABASES)]
     no_row_counts: bool,
+    #[command(flatten)]
+    redis: RedisArgs,
 }
 
 const SOURCES: &str = "Sources";
@@ -183,7 +203,8 @@ impl SourceArgs {
             ("--no-globals", self.no_globals),
             ("--no-row-counts", self.no_row_counts),
         ];
-        given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag).or_else(|| self.client.first_given())
+        let given = given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag);
+        given.or_else(|| self.client.first_given()).or_else(|| self.redis.first_given())
     }
 
     /// Returns whether sources that fail are left out.
@@ -211,7 +232,14 @@ impl SourceArgs {
         allow_empty: bool,
         listener: Option<&Listener>,
     ) -> Result<Vec<Source>, Failure> {
-        let options = (self.postgres()?, self.files());
+        self.check_passwords(words)?;
+        let has = |is_one: fn(&str) -> bool| words.iter().any(|word| word.to_str().is_some_and(is_one));
+        // What is not needed is not asked for: a password may come from a command.
+        let options = Options {
+            postgres: if has(is_postgres) { self.postgres()? } else { PostgresOptions::default() },
+            files: self.files(),
+            redis: if has(is_redis) { self.redis.options(&self.client)? } else { RedisOptions::default() },
+        };
         let mut sources = Vec::with_capacity(words.len());
         for word in words {
             let word = word.to_str().ok_or_else(|| Failure::usage(format!("what is {word:?}? a source is UTF-8")))?;
@@ -233,6 +261,18 @@ impl SourceArgs {
             return Err(Failure::usage("--skip leaves no source to back up"));
         }
         Ok(sources)
+    }
+
+    /// Refuses one password for databases of two kinds: one of them would be shown the other's.
+    fn check_passwords(&self, words: &[OsString]) -> Result<(), Failure> {
+        let has = |is_one: fn(&str) -> bool| words.iter().any(|word| word.to_str().is_some_and(is_one));
+        let has_flag = self.client.db_password_file.is_some() || self.client.db_password_command.is_some();
+        if has_flag && has(is_postgres) && has(is_redis) {
+            return Err(Failure::usage(
+                "one password for two kinds of databases? give PostgreSQL's in ~/.pgpass, or Redis's in REDISCLI_AUTH",
+            ));
+        }
+        Ok(())
     }
 
     fn files(&self) -> FilesOptions {
@@ -265,6 +305,21 @@ pub fn is_source(word: &OsString) -> bool {
     word.to_str().is_some_and(|word| split(word).is_some())
 }
 
+/// What the flags say of each kind of source.
+struct Options {
+    postgres: PostgresOptions,
+    files: FilesOptions,
+    redis: RedisOptions,
+}
+
+fn is_redis(word: &str) -> bool {
+    split(word).is_some_and(|(_, url, _)| redis::is_url(url))
+}
+
+fn is_postgres(word: &str) -> bool {
+    split(word).is_some_and(|(_, url, _)| url.starts_with("postgres"))
+}
+
 /// Splits `NAME=SCHEME:REST`, where the name may be missing; `None` where there is no such scheme.
 fn split(word: &str) -> Option<(Option<&str>, &str, &str)> {
     let (name, rest) = match word.split_once('=') {
@@ -272,18 +327,19 @@ fn split(word: &str) -> Option<(Option<&str>, &str, &str)> {
         _ => (None, word),
     };
     let (scheme, after) = rest.split_once(':')?;
-    ["postgres", "postgresql", "files", "cmd"].contains(&scheme).then_some((name, rest, after))
+    let is_known = ["postgres", "postgresql", "files", "cmd"].contains(&scheme) || redis::SCHEMES.contains(&scheme);
+    is_known.then_some((name, rest, after))
 }
 
 fn source(
     word: &str,
-    (postgres, files): &(PostgresOptions, FilesOptions),
+    options: &Options,
     allow_empty: bool,
     listener: Option<&Listener>,
 ) -> Result<(String, Box<dyn Engine>), Failure> {
     let unknown = || {
         Failure::usage(format!(
-            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
+            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, redis://HOST, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
              -- before a command"
         ))
     };
@@ -293,11 +349,15 @@ fn source(
             Failure::usage(format!("{word:?} can't be: {error}; name a file or a directory, as in files:/etc/app"))
         })?;
         let usual = root.file_name().map_or_else(|| "root".to_owned(), |name| name.to_string_lossy().into_owned());
-        let engine = FilesEngine::new(vec![root], files.clone())?;
+        let engine = FilesEngine::new(vec![root], options.files.clone())?;
         return Ok((name.map_or(usual, str::to_owned), Box::new(engine)));
     }
+    if redis::is_url(url) {
+        let engine = RedisEngine::new(url, options.redis.clone())?;
+        return Ok((name.unwrap_or("redis").to_owned(), Box::new(engine)));
+    }
     if !url.starts_with("cmd:") {
-        let engine = PostgresEngine::new(url, postgres.clone())?;
+        let engine = PostgresEngine::new(url, options.postgres.clone())?;
         let name = name.map_or_else(|| engine.usual_name(), str::to_owned);
         return Ok(match listener.cloned() {
             Some(listener) => (name, Box::new(engine.on_stderr(move |bytes| listener(bytes)))),
@@ -330,6 +390,7 @@ mod tests {
         );
         check("main=postgresql:///app", Some((Some("main"), "postgresql:///app", "///app")));
         check("cmd:env A=b printenv A", Some((None, "cmd:env A=b printenv A", "env A=b printenv A")));
+        check("cache=redis://h:1/2", Some((Some("cache"), "redis://h:1/2", "//h:1/2")));
         check("etc=files:/etc", Some((Some("etc"), "files:/etc", "/etc")));
         check("conf=cmd:cat x", Some((Some("conf"), "cmd:cat x", "cat x")));
         for word in ["pg_dump", "-", "mysql://x", "name=", "a:b=cmd:x"] {

@@ -18,6 +18,8 @@ mod killed;
 mod network;
 #[path = "cli/prune.rs"]
 mod prune;
+#[path = "cli/redis.rs"]
+mod redis;
 #[path = "cli/secrets.rs"]
 mod secrets;
 #[path = "cli/sources.rs"]
@@ -34,6 +36,8 @@ mod kit {
     #[allow(dead_code, clippy::print_stderr)] // the integration tests use the rest, and see what the server said
     pub mod postgres;
     pub mod proxy;
+    #[allow(dead_code, clippy::print_stderr)] // likewise
+    pub mod redis;
     pub mod servers;
 }
 

@@ -46,7 +46,7 @@ fn sources_that_cannot_be_are_refused_before_anything_is_read() {
         (&["postgres://me:s3cret@db/a?x"], "a parameter has no value"),
         (&["postgres://db/app", "-", "--name", "n"], "give sources, or - for standard input"),
         (&["postgres://db/app", "--jobs", "99"], "99 jobs can't be"),
-        (&["postgres://db/app", "--jobs", "2", "--table", "t"], "leave --jobs out where tables are chosen"),
+        (&["postgres://db/app", "--jobs", "2", "--table", "t"], "--order-by-key out where tables are chosen"),
         (&["postgres://db/app", "--via", "docker exec -it db"], "leave -it out"),
         (&["--name", "x", "--jobs", "2", "--", "true"], "--jobs is for sources such as postgres://"),
         (&["-"], "say --name NAME"),

@@ -138,7 +138,12 @@ impl DatabaseArgs {
 
     /// Returns the first flag that was given and means nothing where no database is put back.
     pub fn first_given(&self) -> Option<&'static str> {
-        let given = [
+        let given = self.given();
+        given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag).or_else(|| self.client.first_given())
+    }
+
+    fn given(&self) -> Vec<(&'static str, bool)> {
+        vec![
             ("--replace", self.replace),
             ("--undo", self.undo),
             ("--into-existing", self.into_existing),
@@ -158,13 +163,30 @@ impl DatabaseArgs {
             ("--maintenance-db", self.maintenance_db.is_some()),
             ("--dry-run", self.dry_run),
             ("--yes", self.yes),
-        ];
-        given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag).or_else(|| self.client.first_given())
+        ]
     }
 
     /// Returns whether what is there is to be replaced.
     pub fn is_to_replace(&self) -> bool {
         self.replace
+    }
+
+    /// Returns how the client reaches a server, as far as the flags are those of all servers.
+    pub(super) fn client(&self) -> &ClientArgs {
+        &self.client
+    }
+
+    /// Returns whether everything is verified before the server is touched, and whether it is backed up before it is changed.
+    pub(super) fn is_careful(&self) -> (bool, bool) {
+        (self.verify_first, !self.no_safety_snapshot)
+    }
+
+    /// Returns the first flag that was given and means nothing for other servers than PostgreSQL's.
+    pub(super) fn first_of_postgres(&self) -> Option<&'static str> {
+        let common = ["--replace", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];
+        let given = self.given();
+        let given = given.iter().find(|(flag, is_given)| *is_given && !common.contains(flag)).map(|(flag, _)| *flag);
+        given.or_else(|| self.client.first_of_postgres())
     }
 
     fn options(&self) -> Result<PostgresRestoreOptions, Failure> {

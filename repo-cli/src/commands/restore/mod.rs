@@ -4,6 +4,7 @@ mod database;
 mod database_report;
 mod plan;
 mod prices;
+mod redis;
 mod rows;
 mod tree;
 
@@ -19,6 +20,7 @@ use dedump_core::{
     Existing, FileTarget, RestoreOptions, RestoreReport, Snapshot, StreamRecord, Target, WriterTarget, find, restore,
 };
 use dedump_engines::postgres::AsDumped;
+use redis::RedisArgs;
 use serde_json::json;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -41,6 +43,8 @@ Where it goes:
   --to DIR                            the whole snapshot, a file for each stream
   --to files:DIR                      the files that `dedump backup files:PATH` has backed up; see Files
   --to postgres://USER@HOST/DATABASE  a database that `dedump backup postgres://...` has dumped; see Databases
+  --to redis://HOST[/NUMBER]          keys that `dedump backup redis://...` has backed up; see Redis and Valkey
+  --to rdb:FILE                       the same as an RDB file, with the steps that make a server load it
 
 Examples:
   dedump restore latest --stream app.dump --to - | pg_restore -d app_new
@@ -93,6 +97,8 @@ pub struct RestoreArgs {
     tree: TreeArgs,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    redis: RedisArgs,
 }
 
 /// Where restored streams go.
@@ -103,6 +109,12 @@ enum Place {
 
 /// Runs it.
 pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
+    if let Some(target) = args.to.as_deref().and_then(redis::target) {
+        return redis::run(context, &args, target);
+    }
+    if let Some(flag) = args.redis.first_given() {
+        return Err(Failure::usage(format!("{flag} is for Redis and Valkey: --to redis://HOST, or rdb:FILE")));
+    }
     if let Some(url) = args.to.as_deref().and_then(database::url) {
         return database::run(context, &args, url);
     }
