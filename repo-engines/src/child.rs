@@ -23,6 +23,11 @@ use tokio::time::{Instant, timeout};
 
 /// Size that is asked for the pipe from the child, in bytes; Linux gives it to anybody. Larger pieces, fewer wake-ups.
 pub(crate) const PIPE_BYTES: usize = 1024 * 1024;
+/// A shorter piece than this is not worth a read of its own: most tools write 4 KiB at a time, and to wake up for each costs more
+/// than to take them in.
+const PIECE_BYTES_MIN: usize = 128 * 1024;
+/// How long the pipe is left to fill then. A whole pipe in this time is 1 GB/s, and whoever is that fast writes no short pieces.
+const FILLING: Duration = Duration::from_millis(1);
 /// How much of what the child said last is kept for the error message, in bytes.
 const STDERR_KEPT_BYTES: usize = 4 * 1024;
 /// How many of its last lines are shown there.
@@ -197,9 +202,11 @@ async fn pump(
 ) -> Result<End> {
     let pipe_bytes = pipe_bytes(&stdout);
     let mut late_bytes = 0;
+    let mut all_bytes = 0;
     let mut exited: Option<(ExitStatus, Instant)> = None;
     loop {
         let deadline = exited.map(|(_, deadline)| deadline);
+        let spare_bytes = intake.spare().len();
         let read = tokio::select! {
             biased;
             status = child.wait(), if exited.is_none() => {
@@ -218,6 +225,12 @@ async fn pump(
         }
         watch.feed(&intake.spare()[..read]);
         intake.advance(read).await?;
+        all_bytes += read;
+        // A pipe that the system has left small, or a short output, would be slowed down.
+        let is_large = pipe_bytes >= PIPE_BYTES && all_bytes >= PIPE_BYTES;
+        if read < PIECE_BYTES_MIN.min(spare_bytes) && is_large && exited.is_none() {
+            tokio::time::sleep(FILLING).await;
+        }
         if let Some(deadline) = deadline {
             // What the child itself wrote fits into the pipe; what comes on top is somebody else's.
             late_bytes += read;

@@ -18,11 +18,18 @@ pub(super) const SUFFIX: &str = ".copy";
 pub(super) const FORMAT: &str = "PostgreSQL COPY text";
 /// A table with more bytes of columns' names is dumped by `pg_dump`: its `COPY` would not fit into an argument.
 pub(super) const COLUMNS_BYTES_MAX: usize = 64 * 1024;
+/// Lifts the database's own time limits, without a word on the output; the second is of PostgreSQL 17 and later.
+const NO_LIMITS: [&str; 4] = [
+    "SET statement_timeout = 0",
+    "\\o /dev/null",
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'",
+    "\\o",
+];
 /// For a session that writes rows.
 const SETTINGS: &str = "SET datestyle = ISO; SET intervalstyle = postgres; SET extra_float_digits = 3; SET bytea_output = hex; \
     SET xmloption = content; SET synchronize_seqscans = off; SET timezone = 'UTC'";
 /// For one that writes or reads them.
-const SETTINGS_OF_BOTH: &str = "SET search_path = ''; SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0; \
+const SETTINGS_OF_BOTH: &str = "SET search_path = ''; SET row_security = off; SET lock_timeout = 0; \
     SET client_min_messages = warning; SET standard_conforming_strings = on";
 
 /// Returns `psql` that writes the rows of a table to its output, as a snapshot that a session has exported shows them.
@@ -38,10 +45,10 @@ pub(super) fn out(client: &Client, snapshot: &str, table: &Table, by_key: bool) 
     psql(
         client,
         &[
-            "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-            &format!("SET TRANSACTION SNAPSHOT {}", sql::text(snapshot)),
             SETTINGS_OF_BOTH,
             SETTINGS,
+            "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            &format!("SET TRANSACTION SNAPSHOT {}", sql::text(snapshot)),
             &copy,
         ],
     )
@@ -62,7 +69,7 @@ pub(super) fn into(client: &Client, table: &str, columns: &[String], disable_tri
 
 fn psql(client: &Client, statements: &[&str]) -> Result<Invocation> {
     let mut arguments = ["-X", "-q", "-A", "-t", "--no-password", "-v", "ON_ERROR_STOP=1"].map(OsString::from).to_vec();
-    for statement in statements {
+    for statement in NO_LIMITS.iter().chain(statements) {
         arguments.extend(["-c".into(), (*statement).into()]);
     }
     client.invocation("psql", "-d", &arguments)
