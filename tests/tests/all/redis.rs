@@ -5,7 +5,7 @@ use crate::kit::redis::{Fake, Redis, Says, usual};
 use crate::kit::servers::free_port;
 use crate::kit::{create, get_back, run, snapshots};
 use dedump_core::{BackupOptions, BackupReport, Repository, Result, Snapshot, Store, backup};
-use dedump_engines::redis::{ClientOptions, Method, RedisEngine, RedisOptions};
+use dedump_engines::redis::{ClientOptions, Method, RedisEngine, RedisOptions, internals};
 
 /// Fills a server with values of every type, in every encoding that it has.
 pub(crate) fn fill_with_every_type(redis: &Redis) {
@@ -515,5 +515,23 @@ fn values_longer_than_memory_is_meant_to_hold_come_back() {
         let snapshot = good(&repository, &redis).await;
         let again = start_with(&rdb(&repository, &snapshot).await, &[DEBUG]);
         assert_eq!(again.call("DEBUG DIGEST"), redis.call("DEBUG DIGEST"));
+        let nowhere = RedisOptions { temporary_folder: Some("/no/such/folder".into()), ..RedisOptions::default() };
+        assert_says(&refused(&redis.url(), nowhere).await, &["/no/such/folder", "name a folder with room"]);
     });
+}
+
+#[test]
+fn what_keydb_adds_to_an_rdb_is_left_out_or_refused_and_never_lost() {
+    let rdb = |field: &[u8]| {
+        let expires = [&[0xfc][..], &4_102_444_800_000_u64.to_le_bytes()].concat();
+        let aux = [&[0xfa, field.len() as u8], field, &[1, b'1']].concat();
+        [b"REDIS0009\xfe\x00", &expires[..], &aux, b"\x00\x01k\x01v\xff", &[0; 8]].concat()
+    };
+    let folder = std::env::temp_dir();
+    let kept = internals::canonical(&rdb(b"mvcc-tstamp"), &folder).expect("a remark");
+    assert!(kept.ends_with(
+        &[&4_102_444_800_000_u64.to_le_bytes()[..], b"\x00\x01k\x01v\xff", &kept[kept.len() - 8..]].concat()
+    ));
+    let why = internals::canonical(&rdb(b"keydb-subexpire-key"), &folder).expect_err("data");
+    assert_says(&why, &["KeyDB", "its own tools"]);
 }
