@@ -6,6 +6,7 @@ use crate::kit::servers::free_port;
 use crate::kit::{create, get_back, run, snapshots};
 use dedump_core::{BackupOptions, BackupReport, Repository, Result, Snapshot, Store, backup};
 use dedump_engines::redis::{ClientOptions, Method, RedisEngine, RedisOptions, internals};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Fills a server with values of every type, in every encoding that it has.
 pub(crate) fn fill_with_every_type(redis: &Redis) {
@@ -215,28 +216,37 @@ fn the_exact_bytes_come_back_where_they_were_asked_for() {
     });
 }
 
+/// Has somebody stop, however the test ends.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_backup_is_of_one_moment_while_writers_run() {
     let redis = Redis::start(&["rdb-key-save-delay 20"]);
     fill_with_bulk(&redis, 0..5_000, 0);
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let written = std::sync::atomic::AtomicU64::new(0);
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             let mut client = redis.client();
             let mut number = 0_u64;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 number += 1;
                 let text = number.to_string();
                 client.run(&[b"MSET", b"a-first", text.as_bytes(), b"z-last", text.as_bytes()]);
-                written.store(number, std::sync::atomic::Ordering::Relaxed);
+                written.store(number, Ordering::Relaxed);
             }
         });
         run(async {
             let repository = create(Store::memory()).await.expect("creates");
-            let before = written.load(std::sync::atomic::Ordering::Relaxed);
+            let before = written.load(Ordering::Relaxed);
             let snapshot = good(&repository, &redis).await;
-            let after = written.load(std::sync::atomic::Ordering::Relaxed);
+            let after = written.load(Ordering::Relaxed);
             assert!(after > before + 100, "nobody wrote meanwhile: {before}, {after}");
             let again = start_with(&rdb(&repository, &snapshot).await, &[]);
             let (first, last) = (again.call("GET a-first"), again.call("GET z-last"));
@@ -244,7 +254,6 @@ fn a_backup_is_of_one_moment_while_writers_run() {
             let moment: u64 = first.parse().expect("a number");
             assert!((before..=after).contains(&moment), "{before} {moment} {after}");
         });
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
 
