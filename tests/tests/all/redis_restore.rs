@@ -166,7 +166,7 @@ fn a_restore_that_fails_leaves_the_server_as_it_was() {
     fill_with_every_type(&redis);
     redis.client().run(&[b"SET", b"zzz-last", &vec![b'x'; 1_000_000]]);
     let small = Redis::start(&["maxmemory 3mb", "maxmemory-policy noeviction"]);
-    let evicting = Redis::start(&["maxmemory 3mb", "maxmemory-policy allkeys-lru"]);
+    let evicting = Redis::start(&["maxmemory 2mb", "maxmemory-policy allkeys-lru"]);
     let with_functions = Redis::start(&[]);
     with_functions.client().run(&[
         b"FUNCTION",
@@ -179,13 +179,29 @@ fn a_restore_that_fails_leaves_the_server_as_it_was() {
         let why = refused(&repository, &snapshot, &with_functions, into(Place::Empty)).await;
         assert_says(&why, &["does not take the functions", "already exists", "its databases are as they were"]);
         assert_eq!(with_functions.call("INFO keyspace").lines().count(), 1, "nothing is left");
-        for server in [&small, &evicting] {
-            server.call("SET mine 1");
-            let why = refused(&repository, &snapshot, server, into(Place::Replace)).await;
-            assert_says(&why, &["maxmemory", "its databases are as they were"]);
-        }
+        small.call("SET mine 1");
+        let why = refused(&repository, &snapshot, &small, into(Place::Replace)).await;
+        assert_says(&why, &["OOM", "raise maxmemory", "its databases are as they were"]);
+        let why = refused(&repository, &snapshot, &evicting, into(Place::Replace)).await;
+        assert_says(&why, &["it drops keys when its memory is full", "raise maxmemory"]);
+        assert_eq!(evicting.call("DBSIZE"), "0");
         assert_eq!((small.call("GET mine").as_str(), small.call("DBSIZE").as_str()), ("1", "1"));
         assert_eq!(small.call("INFO keyspace").lines().count(), 2, "nothing is left");
+    });
+}
+
+#[test]
+fn keys_that_a_full_server_drops_are_noticed() {
+    let redis = Redis::start(&[DEBUG]);
+    redis.call("DEBUG POPULATE 40000 key 20");
+    // Enough for the bytes, not for what the server makes of them.
+    let target = Redis::start(&["maxmemory 4mb", "maxmemory-policy allkeys-random"]);
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = good(&repository, &redis).await;
+        let why = refused(&repository, &snapshot, &target, into(Place::Empty)).await;
+        assert_says(&why, &["it has dropped", "for lack of memory", "may have been there before"]);
+        assert_eq!(target.call("DBSIZE"), "0");
     });
 }
 

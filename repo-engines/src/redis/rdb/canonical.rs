@@ -24,6 +24,8 @@ const MEMBERS_BYTES: usize = 8 * 1024 * 1024;
 const OTHERS_BYTES: usize = 1024 * 1024;
 /// Aux fields of an RDB, at most; servers write about a dozen.
 const AUX_FIELDS_MAX: usize = 1000;
+/// What aux fields begin with that are no remark on the RDB, but data.
+const KEYDB_MEMBER_EXPIRES: &[u8] = b"keydb-subexpire";
 /// The module's part that comes before all keys.
 const MODULE_AUX_BEFORE: u64 = 1;
 
@@ -154,6 +156,10 @@ impl<R: Read> Visit<R> for Canonical {
     fn aux(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<()> {
         if self.aux.len() >= AUX_FIELDS_MAX {
             return Err(Stop::Bad { at: 0, why: format!("it has more than {AUX_FIELDS_MAX} aux fields") });
+        }
+        if name.starts_with(KEYDB_MEMBER_EXPIRES) {
+            let what = "KeyDB lets members of this server's sets expire, in fields that no other server reads; dump it with its own tools";
+            return Err(Stop::Unknown(what.to_owned()));
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.aux.insert(text(&name), text(&value));

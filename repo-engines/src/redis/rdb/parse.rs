@@ -63,7 +63,8 @@ pub(in crate::redis) fn parse<R: Read>(input: &mut Input<R>, visit: &mut impl Vi
             // How long tables are going to be, and which slots follow.
             opcode::RESIZE_DB if !at_record => (0..2).try_for_each(|_| input.length().map(drop))?,
             opcode::SLOT_INFO if !at_record => (0..3).try_for_each(|_| input.length().map(drop))?,
-            opcode::AUX if !at_record => visit.aux(input.small_string()?, input.small_string()?)?,
+            // KeyDB has some between when a key expires and the key.
+            opcode::AUX => visit.aux(input.small_string()?, input.small_string()?)?,
             opcode::FUNCTION if !at_record => visit.function(input)?,
             opcode::FUNCTION_PRE_GA if !at_record => {
                 let what = "it has functions of a release candidate of Redis 7.0, which no server reads";

@@ -12,7 +12,7 @@ pub(super) const MARK: &[u8] = b"dedump:restoring";
 /// Says that it is at work.
 pub(super) const ALIVE: &[u8] = b"dedump:restoring:alive";
 /// For how long one is taken to be at work that does not say so anew, in seconds.
-const ALIVE_SECS: &[u8] = b"600";
+const ALIVE_SECS: &[u8] = b"180";
 /// Databases of a server, if it does not say how many it has.
 const DATABASES_DEFAULT: u64 = 16;
 /// Free databases that are looked for among so many, at most.
@@ -57,7 +57,7 @@ pub(super) async fn look(
         }
         if there(connection.ask(&[b"EXISTS", ALIVE]).await?) {
             return Err(Failure::Broken(format!(
-                "another restore fills its database {number}; wait for that, or ten minutes if it was killed"
+                "another restore fills its database {number}; wait for that, or three minutes if it was killed"
             )));
         }
         found.leftovers.push(number);

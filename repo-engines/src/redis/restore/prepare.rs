@@ -63,6 +63,8 @@ pub(super) struct Prepared<'a> {
     pub leftovers: Vec<u64>,
     /// Whether all keys of the backup are restored.
     pub is_whole: bool,
+    /// Whether the server has dropped keys meanwhile, of which some may have been there before.
+    pub has_evicted: bool,
     pub warnings: Vec<String>,
 }
 
@@ -112,6 +114,7 @@ impl RedisRestore {
             database.keys_there_n = keys.get(&database.to).copied().unwrap_or(0);
         }
         self.check_place(&databases)?;
+        check_memory(stream, &server)?;
         if databases.is_empty() {
             warnings.push("the backup has no keys, so none are replaced either".to_owned());
         }
@@ -133,7 +136,19 @@ impl RedisRestore {
         }
         let is_whole = self.options.key_prefixes.is_empty() && self.options.from_database.is_none();
         let prefix = part_prefix.to_owned();
-        Ok(Prepared { snapshot, stream, prefix, connection, server, databases, leftovers, is_whole, warnings })
+        let has_evicted = false;
+        Ok(Prepared {
+            snapshot,
+            stream,
+            prefix,
+            connection,
+            server,
+            databases,
+            leftovers,
+            is_whole,
+            has_evicted,
+            warnings,
+        })
     }
 
     /// Returns the databases of the backup that are wanted, and where they go.
@@ -198,6 +213,19 @@ fn check_server(server: &Server) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Refuses a server that would drop keys for lack of memory: its own, or the first ones that are put back.
+fn check_memory(stream: &StreamRecord, server: &Server) -> Result<(), Failure> {
+    let (used, max) = (server.number("used_memory").unwrap_or(0), server.number("maxmemory").unwrap_or(0));
+    let free = max.saturating_sub(used);
+    if max == 0 || server.field("maxmemory_policy") == "noeviction" || free > stream.bytes {
+        return Ok(());
+    }
+    Err(Failure::Broken(format!(
+        "it drops keys when its memory is full, has {free} bytes of that free, and the backup has {}; raise maxmemory, or set maxmemory-policy to noeviction",
+        stream.bytes
+    )))
 }
 
 /// Refuses a server that can't read the backup's format.

@@ -126,6 +126,7 @@ impl RedisRestore {
             let sent_n = fed.keys.get(&filled).copied().unwrap_or(0);
             let evicted_n = Server::ask(&mut prepared.connection).await?.number("evicted_keys").unwrap_or(0);
             if evicted_n > evicted_before {
+                prepared.has_evicted = true;
                 return Err(Failure::Broken(format!(
                     "it has dropped {} keys for lack of memory; raise maxmemory",
                     evicted_n - evicted_before
@@ -231,6 +232,7 @@ impl RedisRestore {
             (Place::Merge(_), _) => format!("some keys may be restored{}", safety.unwrap_or_default()),
             (_, true) => format!("the databases are half filled{}", safety.unwrap_or_default()),
             (_, false) => match emptied.await {
+                Ok(()) if prepared.has_evicted => "some of those may have been there before".to_owned(),
                 Ok(()) => "its databases are as they were".to_owned(),
                 Err(_) => {
                     format!("its databases are as they were, and the next restore empties database {}", spares[0])
