@@ -40,6 +40,8 @@ const KINDS: &str = r#"
     ALTER TABLE "Odd".mine FORCE ROW LEVEL SECURITY; CREATE POLICY none ON "Odd".mine USING (false);
     INSERT INTO "Odd".mine SELECT n, md5(n::text) FROM generate_series(1, 30000) n;
     CREATE TABLE small (n int); INSERT INTO small VALUES (1);
+    ALTER DATABASE app SET extra_float_digits = 0; ALTER DATABASE app SET datestyle = 'SQL, DMY';
+    ALTER DATABASE app SET intervalstyle = 'sql_standard'; ALTER DATABASE app SET bytea_output = 'escape';
 "#;
 
 fn options() -> PostgresOptions {
@@ -61,7 +63,7 @@ async fn dump(repository: &Repository, postgres: &Postgres, options: PostgresOpt
 fn content(postgres: &Postgres, database: &str) -> String {
     postgres.psql(
         database,
-        r#"SET row_security = off; SET timezone = 'UTC';
+        r#"SET row_security = off; SET timezone = 'UTC'; SET extra_float_digits = 3; SET datestyle = ISO; SET intervalstyle = postgres;
         SELECT format('SELECT %L, count(*), md5(string_agg(to_jsonb(t)::text, '''')) FROM (SELECT * FROM ONLY %s ORDER BY %s) t', r, r, k)
         FROM (VALUES ('"Odd"."All ""kinds"""', '"select"'), ('"Odd".parent', 'a'), ('"Odd".child', 'a'), ('"Odd".event_old', 'at, id'),
             ('"Odd".mine', 'id'), ('small', 'n')) x(r, k) \gexec
