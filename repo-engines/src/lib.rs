@@ -6,6 +6,7 @@
 //! | [`postgres::PostgresEngine`] | PostgreSQL's databases, in one moment | the exit status of its tools, the archive's end |
 //! | [`Several`] | several of these, in one snapshot | each one's own verdict |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
+//! | [`sqlite::SqliteEngine`] | an SQLite database, while others write to it | `integrity_check` of what is stored |
 //! | [`files::FilesEngine`] | files and directories | every file's state before and after it was read |
 //!
 //! An engine writes streams into a [`Sink`] and returns a [`Verdict`], and only then the dump becomes a snapshot: nothing is
@@ -75,11 +76,13 @@
 pub mod files;
 pub mod gates;
 pub mod postgres;
+pub mod sqlite;
 
 mod child;
 mod command;
 mod content;
 mod intake;
+mod percent;
 mod redact;
 mod several;
 mod stdin;

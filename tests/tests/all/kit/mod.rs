@@ -11,6 +11,7 @@ pub mod random;
 pub mod rows;
 pub mod servers;
 pub mod simulated;
+pub mod sqlite;
 pub mod tree;
 pub mod watched;
 
