@@ -1,4 +1,4 @@
-//! Copies a database that others write to, into a file without a name.
+//! Copies a database that others write to, into a file that has no name any more when it is read.
 //!
 //! In WAL mode a read transaction holds one moment, and nobody waits for it. In rollback mode it would keep writers out, so the
 //! copy goes without it, in steps, and begins anew when somebody has written in between; after some such times it holds the
@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// Pages that are copied at a time; in between, others may write and the copy may be stopped.
 const STEP_PAGES: i32 = 512;
@@ -70,7 +71,7 @@ pub(super) fn copy(path: &Path, lock_wait: Duration, stop: &Stop) -> Result<Copi
     check_file(path)?;
     let failed = |error: rusqlite::Error| Error::DumpFailed(explain(path, &error));
     let (source, journal_mode) = open(path, lock_wait).map_err(failed)?;
-    let (file, mut copy, connection) = nameless()?;
+    let (folder, mut copy) = temporary()?;
     let mut holds_moment = journal_mode == "wal";
     let mut restarts_n = 0;
     if holds_moment {
@@ -102,6 +103,8 @@ pub(super) fn copy(path: &Path, lock_wait: Duration, stop: &Stop) -> Result<Copi
         remaining = now;
     }
     drop(backup);
+    drop(copy);
+    let (file, connection) = without_name(folder)?;
     Ok(Copied { file, connection, journal_mode, restarts_n })
 }
 
@@ -148,26 +151,35 @@ fn open(path: &Path, lock_wait: Duration) -> rusqlite::Result<(Connection, Strin
     }
 }
 
-/// Creates an empty database that has no name, and what reads it later.
-fn nameless() -> Result<(File, Connection, Connection)> {
-    let temporary = std::env::temp_dir();
-    let cannot = |why: &dyn std::fmt::Display| {
-        Error::DumpFailed(format!("cannot make a copy in {}: {why}; set TMPDIR to another folder", temporary.display()))
-    };
-    let folder = tempfile::Builder::new().prefix("dedump-sqlite-").tempdir().map_err(|error| cannot(&error))?;
-    let path = folder.path().join("copy");
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
-    let file = file.map_err(|error| cannot(&error))?;
-    let open = || {
-        let copy =
-            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        copy.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
-        Ok((copy, open_unchanging(&path)?))
-    };
-    let (copy, reader) = open().map_err(|error: rusqlite::Error| cannot(&error))?;
-    // All have it open, so it goes when the last of them does, whatever happens.
-    folder.close().map_err(|error| cannot(&error))?;
-    Ok((file, copy, reader))
+/// The copy's name in its folder.
+const COPY: &str = "copy";
+
+/// Creates a folder that only this user may enter, with an empty database.
+fn temporary() -> Result<(TempDir, Connection)> {
+    let folder = tempfile::Builder::new().prefix("dedump-sqlite-").tempdir().map_err(|error| cannot_copy(&error))?;
+    let path = folder.path().join(COPY);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    drop(file.map_err(|error| cannot_copy(&error))?);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let copy = Connection::open_with_flags(&path, flags).map_err(|error| cannot_copy(&error))?;
+    copy.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
+        .map_err(|error| cannot_copy(&error))?;
+    Ok((folder, copy))
+}
+
+/// Opens the copy, and takes its name: it goes when the last who has it open does, whatever happens.
+fn without_name(folder: TempDir) -> Result<(File, Connection)> {
+    let path = folder.path().join(COPY);
+    let file = File::open(&path).map_err(|error| cannot_copy(&error))?;
+    // Only now: what is opened as unchanging is as large as it was then.
+    let connection = open_unchanging(&path).map_err(|error| cannot_copy(&error))?;
+    folder.close().map_err(|error| cannot_copy(&error))?;
+    Ok((file, connection))
+}
+
+fn cannot_copy(why: &dyn std::fmt::Display) -> Error {
+    let folder = std::env::temp_dir();
+    Error::DumpFailed(format!("cannot make a copy in {}: {why}; set TMPDIR to another folder", folder.display()))
 }
 
 /// Opens a database that nobody else has, without regard to a log beside it.

@@ -71,6 +71,7 @@ impl SqliteEngine {
         let path = &self.path;
         let copied = copy::copy(path, self.options.lock_wait, stop)?;
         stop.watch(&copied.connection);
+        check_size(&copied)?;
         let checked = inspect::check(&copied.connection).map_err(|error| Error::DumpFailed(explain(path, &error)))?;
         if !checked.damage.is_empty() && !self.options.allow_damaged {
             return Err(Error::DumpFailed(format!(
@@ -119,6 +120,19 @@ impl SqliteEngine {
         ]);
         stream_facts.extend(mode_of(&self.path).map(|mode| ("mode".to_owned(), format!("{mode:o}"))));
         Ok(Ready { file, inventory: inventory.into_bytes(), stream_facts, verdict })
+    }
+}
+
+/// Checks that what reads the copy sees all of it: else its check would say nothing of what is stored.
+fn check_size(copied: &Copied) -> Result<()> {
+    let cannot = |why: String| Error::DumpFailed(format!("the copy can't be checked: {why}"));
+    let pragma = |name: &str| copied.connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let sizes = pragma("page_size").and_then(|size| Ok((size, pragma("page_count")?)));
+    let (page_size, page_count) = sizes.map_err(|error| cannot(error.to_string()))?;
+    let bytes_n = copied.file.metadata().map_err(|error| cannot(error.to_string()))?.len();
+    match i128::from(page_size) * i128::from(page_count) == i128::from(bytes_n) {
+        true => Ok(()),
+        false => Err(cannot(format!("it has {bytes_n} bytes, which are no {page_count} pages of {page_size}"))),
     }
 }
 

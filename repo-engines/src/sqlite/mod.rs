@@ -1,8 +1,8 @@
 //! SQLite, by its online backup: a database file is copied in one moment while others write to it.
 //!
-//! A database is named by a URL with its absolute path, `sqlite:///var/lib/app/app.db`. The copy lies in a file of the
-//! temporary directory (`TMPDIR`) that has no name any more, takes as much room as the database, and is checked before
-//! anything of it is stored.
+//! A database is named by a URL with its absolute path, `sqlite:///var/lib/app/app.db`. The copy lies in a folder of
+//! the temporary directory (`TMPDIR`) that only this user may enter, takes as much room as the database, and has no name any
+//! more once it is whole; it is checked before anything of it is stored.
 
 mod copy;
 mod dump;

@@ -101,10 +101,7 @@ fn a_copy_of_the_file_lacks_what_a_dump_has() {
         fs::copy(&there, &copied).expect("copies");
         let copied =
             Connection::open(&copied).expect("opens").query_row("SELECT n FROM t", [], |row| row.get::<_, i64>(0));
-        assert_eq!(
-            copied.expect_err("the log is not in it").to_string(),
-            "no such table: t in SELECT n FROM t at offset 14"
-        );
+        assert_eq!(copied.expect_err("the log is not in it").to_string(), "no such table: t");
 
         let repository = create(Store::memory()).await.expect("creates");
         let snapshot = dump(&repository, &there).await;
