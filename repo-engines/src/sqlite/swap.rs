@@ -251,3 +251,32 @@ fn now_nanos() -> u128 {
 fn cannot(action: &str, path: &Path, error: &std::io::Error) -> Error {
     Error::Target(format!("cannot {action} {}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlites_own_locks_are_enough_where_processes_can_not_be_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("app.db");
+        let user = Connection::open(&path).expect("opens");
+        for script in [
+            // It reads, in a mode in which idle ones hold no lock.
+            "CREATE TABLE t (n); INSERT INTO t VALUES (1); BEGIN; SELECT * FROM t",
+            // It is idle.
+            "COMMIT; PRAGMA journal_mode = WAL; INSERT INTO t VALUES (2)",
+        ] {
+            user.execute_batch(script).expect("a good script");
+            let why = lock(&path, &mut Vec::new()).map(drop).expect_err(script).to_string();
+            assert!(why.contains("locked by another program"), "{why}");
+        }
+        drop(user);
+        let lock = lock(&path, &mut Vec::new()).expect("nobody has it open").expect("it is whole");
+        let other = Connection::open(&path).expect("opens lazily");
+        other.busy_timeout(Duration::ZERO).expect("may be set");
+        other.query_row("SELECT n FROM t", [], |_| Ok(())).expect_err("it is locked");
+        drop(lock);
+        other.query_row("SELECT n FROM t", [], |_| Ok(())).expect("it is free");
+    }
+}
