@@ -8,6 +8,7 @@ use dedump_core::Engine;
 use dedump_engines::files::{FilesEngine, FilesOptions};
 use dedump_engines::postgres::{ClientOptions, DumpPart, PostgresEngine, PostgresOptions};
 use dedump_engines::redis::{RedisEngine, RedisOptions};
+use dedump_engines::sqlite::{SqliteEngine, SqliteOptions};
 use dedump_engines::{CommandEngine, CommandOptions, Source};
 use std::env::VarError;
 use std::ffi::OsString;
@@ -239,6 +240,7 @@ impl SourceArgs {
             postgres: if has(is_postgres) { self.postgres()? } else { PostgresOptions::default() },
             files: self.files(),
             redis: if has(is_redis) { self.redis.options(&self.client)? } else { RedisOptions::default() },
+            count_rows: !self.no_row_counts,
         };
         let mut sources = Vec::with_capacity(words.len());
         for word in words {
@@ -310,6 +312,7 @@ struct Options {
     postgres: PostgresOptions,
     files: FilesOptions,
     redis: RedisOptions,
+    count_rows: bool,
 }
 
 fn is_redis(word: &str) -> bool {
@@ -327,7 +330,8 @@ fn split(word: &str) -> Option<(Option<&str>, &str, &str)> {
         _ => (None, word),
     };
     let (scheme, after) = rest.split_once(':')?;
-    let is_known = ["postgres", "postgresql", "files", "cmd"].contains(&scheme) || redis::SCHEMES.contains(&scheme);
+    let is_known =
+        ["postgres", "postgresql", "sqlite", "files", "cmd"].contains(&scheme) || redis::SCHEMES.contains(&scheme);
     is_known.then_some((name, rest, after))
 }
 
@@ -339,7 +343,7 @@ fn source(
 ) -> Result<(String, Box<dyn Engine>), Failure> {
     let unknown = || {
         Failure::usage(format!(
-            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, redis://HOST, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
+            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, redis://HOST, sqlite:///PATH, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
              -- before a command"
         ))
     };
@@ -355,6 +359,11 @@ fn source(
     if redis::is_url(url) {
         let engine = RedisEngine::new(url, options.redis.clone())?;
         return Ok((name.unwrap_or("redis").to_owned(), Box::new(engine)));
+    }
+    if url.starts_with("sqlite:") {
+        let sqlite = SqliteOptions { count_rows: options.count_rows, ..SqliteOptions::default() };
+        let engine = SqliteEngine::new(url, sqlite)?;
+        return Ok((name.map_or_else(|| engine.usual_name(), str::to_owned), Box::new(engine)));
     }
     if !url.starts_with("cmd:") {
         let engine = PostgresEngine::new(url, options.postgres.clone())?;

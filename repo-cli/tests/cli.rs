@@ -24,6 +24,8 @@ mod redis;
 mod secrets;
 #[path = "cli/sources.rs"]
 mod sources;
+#[path = "cli/sqlite.rs"]
+mod sqlite;
 #[path = "cli/terminal.rs"]
 mod terminal;
 #[path = "cli/unfit.rs"]

@@ -7,6 +7,7 @@
 //! | [`Several`] | several of these, in one snapshot | each one's own verdict |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
 //! | [`redis::RedisEngine`] | Redis and Valkey, in one moment | the RDB's end and its CRC-64 |
+//! | [`sqlite::SqliteEngine`] | an SQLite database, while others write to it | `integrity_check` of what is stored |
 //! | [`files::FilesEngine`] | files and directories | every file's state before and after it was read |
 //!
 //! An engine writes streams into a [`Sink`] and returns a [`Verdict`], and only then the dump becomes a snapshot: nothing is
@@ -77,11 +78,13 @@ pub mod files;
 pub mod gates;
 pub mod postgres;
 pub mod redis;
+pub mod sqlite;
 
 mod child;
 mod command;
 mod content;
 mod intake;
+mod percent;
 mod redact;
 mod several;
 mod stdin;

@@ -3,6 +3,8 @@
 //! The rest goes to the client tools as it is, so everything that libpq understands works: several hosts, sockets, service
 //! files, TLS. PostgreSQL manual, "Connection URIs".
 
+use crate::percent;
+pub(super) use crate::percent::encode;
 use dedump_core::{Error, Result};
 use std::fmt;
 
@@ -107,32 +109,8 @@ fn invalid(why: &str) -> Error {
 }
 
 pub(super) fn decode(text: &str) -> Result<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let value = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(value.ok_or_else(|| invalid("two hexadecimal digits must follow %"))?);
-        rest = &rest[2..];
-    }
+    let bytes = percent::decode(text).ok_or_else(|| invalid("two hexadecimal digits must follow %"))?;
     String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8"))
-}
-
-/// Encodes all but the unreserved characters of RFC 3986.
-pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ mod reuse;
 mod simulation;
 mod sources;
 mod spawned;
+mod sqlite;
+mod sqlite_restore;
 mod stores;
 mod surface;
 mod tidy;

@@ -184,9 +184,17 @@ impl DatabaseArgs {
     /// Returns the first flag that was given and means nothing for other servers than PostgreSQL's.
     pub(super) fn first_of_postgres(&self) -> Option<&'static str> {
         let common = ["--replace", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];
+        self.first_of_those_but(&common).or_else(|| self.client.first_of_postgres())
+    }
+
+    /// Returns the first flag that was given, but for these.
+    pub(super) fn first_but(&self, common: &[&str]) -> Option<&'static str> {
+        self.first_of_those_but(common).or_else(|| self.client.first_given())
+    }
+
+    fn first_of_those_but(&self, common: &[&str]) -> Option<&'static str> {
         let given = self.given();
-        let given = given.iter().find(|(flag, is_given)| *is_given && !common.contains(flag)).map(|(flag, _)| *flag);
-        given.or_else(|| self.client.first_of_postgres())
+        given.iter().find(|(flag, is_given)| *is_given && !common.contains(flag)).map(|(flag, _)| *flag)
     }
 
     fn options(&self) -> Result<PostgresRestoreOptions, Failure> {

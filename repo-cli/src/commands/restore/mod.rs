@@ -6,6 +6,7 @@ mod plan;
 mod prices;
 mod redis;
 mod rows;
+mod sqlite;
 mod tree;
 
 use crate::args::FilterArgs;
@@ -43,6 +44,7 @@ Where it goes:
   --to DIR                            the whole snapshot, a file for each stream
   --to files:DIR                      the files that `dedump backup files:PATH` has backed up; see Files
   --to postgres://USER@HOST/DATABASE  a database that `dedump backup postgres://...` has dumped; see Databases
+  --to sqlite:///PATH                 a file that `dedump backup sqlite:///...` has backed up; takes --replace and --dry-run
   --to redis://HOST[/NUMBER]          keys that `dedump backup redis://...` has backed up; see Redis and Valkey
   --to rdb:FILE                       the same as an RDB file, with the steps that make a server load it
 
@@ -111,6 +113,9 @@ enum Place {
 pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
     if let Some(target) = args.to.as_deref().and_then(redis::target) {
         return redis::run(context, &args, target);
+    }
+    if let Some(url) = args.to.as_deref().and_then(sqlite::url) {
+        return sqlite::run(context, &args, url);
     }
     if let Some(flag) = args.redis.first_given() {
         return Err(Failure::usage(format!("{flag} is for Redis and Valkey: --to redis://HOST, or rdb:FILE")));

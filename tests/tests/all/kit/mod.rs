@@ -12,6 +12,7 @@ pub mod redis;
 pub mod rows;
 pub mod servers;
 pub mod simulated;
+pub mod sqlite;
 pub mod tree;
 pub mod watched;
 

@@ -1,0 +1,39 @@
+//! An SQLite database backed up and put back by the command line.
+
+use super::*;
+use rusqlite::Connection;
+
+#[test]
+fn a_database_file_is_put_back_beside_and_in_the_place_of_what_is_there() {
+    let place = Place::new();
+    let file = place.path("app.db");
+    let database = Connection::open(&file).expect("opens");
+    database
+        .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n); INSERT INTO t VALUES (1), (2), (3)")
+        .expect("runs");
+    // It is open, and its log has rows that the file has not.
+    let url = format!("sqlite://{}", file.display());
+    place.run(["backup", &url, "conf=cmd:echo x", "--name", "nightly"]).expect_exit(0);
+    let count = |path: &Path| -> i64 {
+        let copy = Connection::open(path).expect("opens");
+        copy.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("counts")
+    };
+    let (copy, to_copy) = (place.path("copy.db"), format!("sqlite://{}", place.path("copy.db").display()));
+    let planned = place.run(["restore", "latest", "--to", &to_copy, "--dry-run"]).expect_exit(0);
+    assert!(planned.out.contains("copy.db") && !copy.exists(), "{}", planned.out);
+    let restored = place.run(["restore", "latest", "--to", &to_copy]).expect_exit(0);
+    assert!(restored.out.contains("1 table with 3 rows, as many as were dumped"), "{}", restored.out);
+    assert_eq!(count(&copy), 3);
+
+    place.run(["restore", "latest", "--to", &to_copy]).expect_line(1, "--replace");
+    Connection::open(&copy).expect("opens").execute_batch("DELETE FROM t WHERE n > 1").expect("runs");
+    let replaced = place.json(["restore", "latest", "--to", &to_copy, "--replace"]);
+    let kept = replaced["kept"].as_str().expect("it is kept");
+    assert_eq!((count(&copy), count(Path::new(kept))), (3, 1));
+    // The one that was backed up is open.
+    place.run(["restore", "latest", "--to", &url, "--replace"]).expect_line(1, "app.db");
+    drop(database);
+    place.run(["restore", "latest", "--to", &url, "--replace", "--yes"]).expect_line(2, "--yes is not for SQLite");
+    place.run(["restore", "latest", "--to", &url, "--replace"]).expect_exit(0);
+    place.run(["backup", "sqlite:///no/such.db"]).expect_line(1, "/no/such.db");
+}
