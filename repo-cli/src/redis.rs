@@ -1,7 +1,7 @@
 //! What the command line says of servers of Redis and Valkey.
 
+use crate::client::ClientArgs;
 use crate::exit::Failure;
-use crate::sources::ClientArgs;
 use clap::{Args, ValueEnum};
 use dedump_engines::redis::{ClientOptions, Method, RedisOptions};
 use std::path::PathBuf;

@@ -1,108 +1,23 @@
 //! Sources as the command line names them: `NAME=postgres://…`, `cmd:…`.
 
+use crate::client::ClientArgs;
 use crate::exit::Failure;
 use crate::redis::{self, RedisArgs};
 use crate::{args, secret};
 use clap::{Args, ValueEnum};
 use dedump_core::Engine;
 use dedump_engines::files::{FilesEngine, FilesOptions};
-use dedump_engines::postgres::{ClientOptions, DumpPart, PostgresEngine, PostgresOptions};
+use dedump_engines::postgres::{DumpPart, PostgresEngine, PostgresOptions};
 use dedump_engines::redis::{RedisEngine, RedisOptions};
 use dedump_engines::sqlite::{SqliteEngine, SqliteOptions};
 use dedump_engines::{CommandEngine, CommandOptions, Source};
-use std::env::VarError;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What hears of the standard error of dump tools.
 pub type Listener = Arc<dyn Fn(&[u8]) + Send + Sync>;
-
-/// How a database's tools are run.
-#[derive(Debug, Args)]
-pub struct ClientArgs {
-    /// Run the database's tools elsewhere, by a command such as "kubectl exec -i POD --" or "docker exec -i CONTAINER"
-    ///
-    /// It is split into words as a shell would, and must hand words on as they are (ssh does not). It must not allocate a terminal
-    /// (no -t): that changes bytes. The password goes in through standard input.
-    #[arg(long, value_name = "COMMAND", help_heading = DATABASES)]
-    via: Option<String>,
-    /// Read the database's password from this file's only line
-    ///
-    /// Without it, the engines' own ways serve: ~/.pgpass, a service file, PGPASSWORD; REDISCLI_AUTH. A password in a URL works and is
-    /// not stored, but other users of this machine see command lines.
-    #[arg(long, value_name = "FILE", help_heading = DATABASES)]
-    db_password_file: Option<PathBuf>,
-    /// Take the database's password from what this command prints
-    #[arg(long, value_name = "COMMAND", help_heading = DATABASES, conflicts_with = "db_password_file")]
-    db_password_command: Option<String>,
-    /// The folder of PostgreSQL's client tools [default: PATH, then /usr/lib/postgresql/VERSION/bin]
-    #[arg(long, value_name = "DIR", help_heading = DATABASES)]
-    pg_bin: Option<PathBuf>,
-}
-
-impl ClientArgs {
-    /// Returns the first flag that was given.
-    pub fn first_given(&self) -> Option<&'static str> {
-        let given = [
-            ("--via", self.via.is_some()),
-            ("--db-password-file", self.db_password_file.is_some()),
-            ("--db-password-command", self.db_password_command.is_some()),
-            ("--pg-bin", self.pg_bin.is_some()),
-        ];
-        given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag)
-    }
-
-    /// Returns the first flag that was given and is about PostgreSQL's tools.
-    pub fn first_of_postgres(&self) -> Option<&'static str> {
-        [("--via", self.via.is_some()), ("--pg-bin", self.pg_bin.is_some())]
-            .iter()
-            .find(|(_, is_given)| *is_given)
-            .map(|(flag, _)| *flag)
-    }
-
-    /// Returns the password that a flag gives.
-    ///
-    /// # Errors
-    /// It cannot be had.
-    pub fn password(&self) -> Result<Option<String>, Failure> {
-        secret::of_database(self.db_password_file.as_deref(), self.db_password_command.as_deref())
-    }
-
-    /// Returns how the tools are to be run.
-    ///
-    /// # Errors
-    /// `--via` can't be, or the password cannot be had.
-    pub fn options(&self) -> Result<ClientOptions, Failure> {
-        let via = match &self.via {
-            None => Vec::new(),
-            Some(text) => args::words(text).map_err(|why| Failure::usage(format!("--via: {why}")))?,
-        };
-        if let Some(flag) = via.iter().map(|word| word.to_string_lossy()).find(|word| asks_for_terminal(word)) {
-            return Err(Failure::usage(format!(
-                "--via: leave {flag} out; a terminal changes bytes, and -i alone is needed"
-            )));
-        }
-        Ok(ClientOptions {
-            via,
-            password: self.password()?,
-            programs: self.pg_bin.clone(),
-            env_removed: secret::PASSWORD_VARIABLES.map(Into::into).to_vec(),
-            settings: match std::env::var("PGOPTIONS") {
-                Ok(settings) => settings,
-                Err(VarError::NotPresent) => String::new(),
-                Err(VarError::NotUnicode(_)) => return Err(Failure::usage("PGOPTIONS is not UTF-8; mend or unset it")),
-            },
-        })
-    }
-}
-
-/// Returns whether a word is the flag by which kubectl, docker and ssh allocate a terminal: `-t`, `-it`, `-tt`, `--tty`.
-fn asks_for_terminal(word: &str) -> bool {
-    let letters = word.strip_prefix('-').unwrap_or_default();
-    let is_short = letters.contains('t') && letters.chars().all(|letter| "it".contains(letter));
-    is_short || word == "--tty" || word.strip_prefix("--tty=").is_some_and(|value| value != "false")
-}
 
 /// Which sources, and how databases among them are dumped.
 #[derive(Debug, Args)]
@@ -158,13 +73,20 @@ pub struct SourceArgs {
     /// They are counted beside the dump, in the same moment, so that a restore can be compared with them.
     #[arg(long, help_heading = DATABASES)]
     no_row_counts: bool,
+    /// Back up an SQLite database though it is damaged; the snapshot is suspicious then
+    #[arg(long, help_heading = DATABASES)]
+    allow_damaged: bool,
+    /// Wait so many seconds for a lock that another program has on an SQLite database [default: 60]
+    #[arg(long, value_name = "SECONDS", help_heading = DATABASES)]
+    lock_wait: Option<u64>,
     #[command(flatten)]
     redis: RedisArgs,
 }
 
 const SOURCES: &str = "Sources";
 const FILES: &str = "Files";
-const DATABASES: &str = "Databases";
+/// The heading of flags about databases.
+pub const DATABASES: &str = "Databases";
 
 /// A part of a database.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -203,6 +125,8 @@ impl SourceArgs {
             ("--exclude-table-data", !self.exclude_table_data.is_empty()),
             ("--no-globals", self.no_globals),
             ("--no-row-counts", self.no_row_counts),
+            ("--allow-damaged", self.allow_damaged),
+            ("--lock-wait", self.lock_wait.is_some()),
         ];
         let given = given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag);
         given.or_else(|| self.client.first_given()).or_else(|| self.redis.first_given())
@@ -240,7 +164,7 @@ impl SourceArgs {
             postgres: if has(is_postgres) { self.postgres()? } else { PostgresOptions::default() },
             files: self.files(),
             redis: if has(is_redis) { self.redis.options(&self.client)? } else { RedisOptions::default() },
-            count_rows: !self.no_row_counts,
+            sqlite: self.sqlite(),
         };
         let mut sources = Vec::with_capacity(words.len());
         for word in words {
@@ -268,8 +192,7 @@ impl SourceArgs {
     /// Refuses one password for databases of two kinds: one of them would be shown the other's.
     fn check_passwords(&self, words: &[OsString]) -> Result<(), Failure> {
         let has = |is_one: fn(&str) -> bool| words.iter().any(|word| word.to_str().is_some_and(is_one));
-        let has_flag = self.client.db_password_file.is_some() || self.client.db_password_command.is_some();
-        if has_flag && has(is_postgres) && has(is_redis) {
+        if self.client.has_password() && has(is_postgres) && has(is_redis) {
             return Err(Failure::usage(
                 "one password for two kinds of databases? give PostgreSQL's in ~/.pgpass, or Redis's in REDISCLI_AUTH",
             ));
@@ -285,6 +208,15 @@ impl SourceArgs {
             one_file_system: self.one_file_system,
             partial: self.partial,
             databases: self.databases_as_files,
+        }
+    }
+
+    fn sqlite(&self) -> SqliteOptions {
+        let usual = SqliteOptions::default();
+        SqliteOptions {
+            allow_damaged: self.allow_damaged,
+            count_rows: !self.no_row_counts,
+            lock_wait: self.lock_wait.map_or(usual.lock_wait, Duration::from_secs),
         }
     }
 
@@ -312,7 +244,7 @@ struct Options {
     postgres: PostgresOptions,
     files: FilesOptions,
     redis: RedisOptions,
-    count_rows: bool,
+    sqlite: SqliteOptions,
 }
 
 fn is_redis(word: &str) -> bool {
@@ -361,8 +293,7 @@ fn source(
         return Ok((name.unwrap_or("redis").to_owned(), Box::new(engine)));
     }
     if url.starts_with("sqlite:") {
-        let sqlite = SqliteOptions { count_rows: options.count_rows, ..SqliteOptions::default() };
-        let engine = SqliteEngine::new(url, sqlite)?;
+        let engine = SqliteEngine::new(url, options.sqlite.clone())?;
         return Ok((name.map_or_else(|| engine.usual_name(), str::to_owned), Box::new(engine)));
     }
     if !url.starts_with("cmd:") {

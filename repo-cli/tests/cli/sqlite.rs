@@ -35,5 +35,16 @@ fn a_database_file_is_put_back_beside_and_in_the_place_of_what_is_there() {
     drop(database);
     place.run(["restore", "latest", "--to", &url, "--replace", "--yes"]).expect_line(2, "--yes is not for SQLite");
     place.run(["restore", "latest", "--to", &url, "--replace"]).expect_exit(0);
+    let other = Connection::open(&file).expect("opens");
+    other
+        .execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE")
+        .expect("locks");
+    place.run(["backup", &url, "--lock-wait", "0"]).expect_line(1, "is locked by another program");
+    drop(other);
+    let mut bytes = fs::read(&file).expect("reads");
+    bytes[4096..4200].fill(0xff);
+    fs::write(&file, bytes).expect("writes");
+    place.run(["backup", &url]).expect_line(1, "--allow-damaged");
+    place.run(["backup", &url, "--allow-damaged", "--allow-shrink"]).expect_exit(3);
     place.run(["backup", "sqlite:///no/such.db"]).expect_line(1, "/no/such.db");
 }

@@ -2,11 +2,12 @@
 
 use super::database_report::{plan_to_json, plan_to_text, to_json, to_text, untimed};
 use super::{RestoreArgs, rows};
+use crate::client::ClientArgs;
 use crate::context::{Context, user_at_host};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 use crate::progress::Work;
-use crate::sources::{ClientArgs, Part, part_of};
+use crate::sources::{Part, part_of};
 use crate::timings::Route;
 use clap::{Args, ValueEnum};
 use dedump_core::{Snapshot, find};
