@@ -26,6 +26,9 @@ fn a_database_file_is_put_back_beside_and_in_the_place_of_what_is_there() {
     assert_eq!(count(&copy), 3);
 
     place.run(["restore", "latest", "--to", &to_copy]).expect_line(1, "--replace");
+    let only = |name: &str, to: &str| place.run(["restore", "latest", "--only", name, "--to", to]);
+    only("other", &to_copy).expect_line(1, "there are app.db");
+    only("app.db", "redis://127.0.0.1:1").expect_line(1, "nothing in it that `dedump backup redis://…` has backed up");
     Connection::open(&copy).expect("opens").execute_batch("DELETE FROM t WHERE n > 1").expect("runs");
     let replaced = place.json(["restore", "latest", "--to", &to_copy, "--replace"]);
     let kept = replaced["kept"].as_str().expect("it is kept");

@@ -239,6 +239,26 @@ fn place(args: &RestoreArgs, to: &Path, streams: &[&StreamRecord]) -> Result<Pla
     Ok(Place::Files(target))
 }
 
+/// Returns the folder of the one source in a snapshot that has this file; `backed_up` says what such a source is.
+fn folder(snapshot: &Snapshot, only: Option<&str>, file: &str, backed_up: &str) -> Result<String, Failure> {
+    let streams = snapshot.record.streams.iter();
+    let folder_of = |stream: &'_ StreamRecord| stream.name.strip_suffix(file).map(str::to_owned);
+    let all: Vec<String> =
+        streams.filter_map(folder_of).filter(|folder| folder.is_empty() || folder.ends_with('/')).collect();
+    let names = || all.iter().map(|folder| folder.trim_end_matches('/')).collect::<Vec<_>>().join(", ");
+    let is_meant =
+        |folder: &&String| only.is_none_or(|only| only.trim_end_matches('/') == folder.trim_end_matches('/'));
+    let id = snapshot.id.short();
+    match all.iter().filter(is_meant).collect::<Vec<_>>()[..] {
+        [folder] => Ok(folder.clone()),
+        [] if all.is_empty() => Err(Failure::failed(format!(
+            "snapshot {id} has nothing in it that `dedump backup {backed_up}` has backed up"
+        ))),
+        [] => Err(Failure::failed(format!("no such source of {backed_up} in snapshot {id}; there are {}", names()))),
+        _ => Err(Failure::usage(format!("which one? choose it with --only: {}", names()))),
+    }
+}
+
 /// Where a restore to files goes, for how long it takes.
 fn to_files<'a>(repository: &'a str, snapshot: &'a Snapshot) -> Route<'a> {
     Route { repository, source: &snapshot.record.source, to: "files" }

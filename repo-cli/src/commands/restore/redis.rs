@@ -1,7 +1,7 @@
 //! `dedump restore --to redis://…` and `--to rdb:…`: puts keys back, or gives an RDB file.
 
-use super::RestoreArgs;
 use super::database::confirm;
+use super::{RestoreArgs, folder};
 use crate::context::{Context, user_at_host};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::Work;
@@ -144,7 +144,7 @@ fn into_server(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     let restore = RedisRestore::new(url, options(args)?)?;
     let (plan, takes, restored) = context.with_repository(STANDS, async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
-        let prefix = prefix(&snapshot, args.only.as_deref())?;
+        let prefix = folder(&snapshot, args.only.as_deref(), "database.rdb", "redis://…")?;
         let plan = restore.plan(&repository, &snapshot, &prefix).await?;
         let repository_id = repository.id().to_string();
         let route = Route { repository: &repository_id, source: &snapshot.record.source, to: &plan.place };
@@ -190,7 +190,7 @@ fn to_file(context: &Context, args: &RestoreArgs, path: &Path) -> Outcome {
     };
     let (snapshot, restored) = context.with_repository("no file was written", async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
-        let prefix = prefix(&snapshot, args.only.as_deref())?;
+        let prefix = folder(&snapshot, args.only.as_deref(), "database.rdb", "redis://…")?;
         let meter = context.started_meter(Work::Restore(0));
         let restored = restore_file(&repository, &snapshot, &prefix, path, &options, &meter).await?;
         Ok((snapshot, restored))
@@ -198,24 +198,6 @@ fn to_file(context: &Context, args: &RestoreArgs, path: &Path) -> Outcome {
     restored.warnings.iter().for_each(|warning| output::warning(warning));
     context.report(|| file_to_json(&snapshot, &restored), || file_to_text(&snapshot, &restored))?;
     Ok(Exit::Done)
-}
-
-/// Returns the folder of the server in the snapshot.
-fn prefix(snapshot: &Snapshot, only: Option<&str>) -> Result<String, Failure> {
-    let streams = snapshot.record.streams.iter();
-    let all: Vec<&str> = streams.filter_map(|stream| stream.name.strip_suffix("database.rdb")).collect();
-    let names = || all.iter().map(|folder| folder.trim_end_matches('/')).collect::<Vec<_>>().join(", ");
-    let is_meant = |folder: &&&str| only.is_none_or(|only| only.trim_end_matches('/') == folder.trim_end_matches('/'));
-    match all.iter().filter(is_meant).collect::<Vec<_>>()[..] {
-        [folder] => Ok((*folder).to_owned()),
-        [] => Err(Failure::failed(format!(
-            "snapshot {} has no such server in it{}{}",
-            snapshot.id.short(),
-            if all.is_empty() { " that `dedump backup redis://…` has backed up" } else { "; there are " },
-            names()
-        ))),
-        _ => Err(Failure::usage(format!("which server? choose one with --only: {}", names()))),
-    }
 }
 
 fn plan_to_text(snapshot: &Snapshot, plan: &RedisPlan, takes: Option<&str>) -> String {

@@ -1,6 +1,6 @@
 //! `dedump restore --to sqlite:///…`: puts an SQLite database back.
 
-use super::{RestoreArgs, to_files};
+use super::{RestoreArgs, folder, to_files};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::Work;
@@ -31,7 +31,7 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     let started = Instant::now();
     let (snapshot, path, restored) = context.with_repository(STANDS, async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
-        let prefix = prefix(&snapshot, args.only.as_deref())?;
+        let prefix = folder(&snapshot, args.only.as_deref(), "database.sqlite", "sqlite:///…")?;
         let path = restore.plan(&snapshot, &prefix)?;
         if args.database.dry_run || args.plan {
             return Ok((snapshot, path, None));
@@ -53,24 +53,6 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     restored.warnings.iter().for_each(|warning| output::warning(warning));
     context.report(|| to_json(&snapshot, &restored), || to_text(&snapshot, &restored, started.elapsed()))?;
     Ok(Exit::Done)
-}
-
-/// Returns the folder of the database in the snapshot.
-fn prefix(snapshot: &Snapshot, only: Option<&str>) -> Result<String, Failure> {
-    let streams = snapshot.record.streams.iter();
-    let all: Vec<&str> = streams.filter_map(|stream| stream.name.strip_suffix("database.sqlite")).collect();
-    let names = || all.iter().map(|folder| folder.trim_end_matches('/')).collect::<Vec<_>>().join(", ");
-    let is_meant = |folder: &&&str| only.is_none_or(|only| only.trim_end_matches('/') == folder.trim_end_matches('/'));
-    match all.iter().filter(is_meant).collect::<Vec<_>>()[..] {
-        [folder] => Ok((*folder).to_owned()),
-        [] => Err(Failure::failed(format!(
-            "snapshot {} has no such database in it{}{}",
-            snapshot.id.short(),
-            if all.is_empty() { " that `dedump backup sqlite:///…` has backed up" } else { "; there are " },
-            names()
-        ))),
-        _ => Err(Failure::usage(format!("which database? choose one with --only: {}", names()))),
-    }
 }
 
 fn to_json(snapshot: &Snapshot, restored: &SqliteRestored) -> serde_json::Value {
