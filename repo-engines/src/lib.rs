@@ -86,8 +86,11 @@ mod content;
 mod intake;
 mod percent;
 mod redact;
+mod safety;
 mod several;
+mod sort;
 mod stdin;
+mod worker;
 
 pub use command::{CommandEngine, CommandOptions, OUTPUT_GRACE};
 pub use redact::redact;
