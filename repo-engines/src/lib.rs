@@ -6,6 +6,7 @@
 //! | [`postgres::PostgresEngine`] | PostgreSQL's databases, in one moment | the exit status of its tools, the archive's end |
 //! | [`Several`] | several of these, in one snapshot | each one's own verdict |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
+//! | [`mongodb::MongoEngine`] | MongoDB, by its own tools | the exit status, the end and the CRC-64 of every collection |
 //! | [`redis::RedisEngine`] | Redis and Valkey, in one moment | the RDB's end and its CRC-64 |
 //! | [`sqlite::SqliteEngine`] | an SQLite database, while others write to it | `integrity_check` of what is stored |
 //! | [`files::FilesEngine`] | files and directories | every file's state before and after it was read |
@@ -76,6 +77,7 @@
 
 pub mod files;
 pub mod gates;
+pub mod mongodb;
 pub mod postgres;
 pub mod redis;
 pub mod sqlite;
@@ -90,6 +92,7 @@ mod safety;
 mod several;
 mod sort;
 mod stdin;
+mod stored;
 mod worker;
 
 pub use command::{CommandEngine, CommandOptions, OUTPUT_GRACE};

@@ -1,6 +1,5 @@
 //! Does what was prepared.
 
-use super::feed;
 use super::prepare::Prepared;
 use super::server;
 use super::{Place, PostgresRestore, PostgresRestored, compare, hints, properties};
@@ -9,6 +8,7 @@ use crate::postgres::dump::{DumpPart, PostgresEngine, PostgresOptions};
 use crate::postgres::session::Session;
 use crate::postgres::sql;
 use crate::safety::Safety;
+use crate::stored;
 use dedump_core::{Error, Progress, Repository, Result, SnapshotId};
 
 impl PostgresRestore {
@@ -20,7 +20,7 @@ impl PostgresRestore {
     ) -> Result<PostgresRestored> {
         let streams = prepared.load.streams(&prepared.contents);
         if self.options.verify_first {
-            feed::verify(repository, prepared.contents.snapshot, streams.clone(), progress).await?;
+            stored::verify(repository, prepared.contents.snapshot, streams.clone(), progress).await?;
         }
         let mut restored = PostgresRestored {
             database: prepared.name.clone(),
