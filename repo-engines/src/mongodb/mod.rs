@@ -40,7 +40,7 @@ mod url;
 
 pub use client::ClientOptions;
 pub use dump::{MongoEngine, MongoOptions};
-pub use restore::{MongoPlan, MongoRestore, MongoRestoreOptions, MongoRestored, PlannedCollection};
+pub use restore::{MongoPlan, MongoRestore, MongoRestoreOptions, MongoRestored, Place, PlannedCollection};
 pub use url::MongoUrl;
 
 /// The stream that has the versions.
@@ -49,7 +49,7 @@ const PRELUDE: &str = "prelude.json";
 /// Doors for the project's own tests; no part of the public surface, and free to change.
 #[doc(hidden)]
 pub mod internals {
-    use super::archive::{Prelude, Result, TERMINATOR, Visit, new_crc, parse, write_header, write_prelude};
+    use super::archive::{Collection, Prelude, Result, TERMINATOR, Visit, new_crc, parse, write_header, write_prelude};
     use std::collections::BTreeMap;
 
     /// Keeps the documents of each collection.
@@ -87,17 +87,45 @@ pub mod internals {
     pub fn one_after_another(archive: &[u8]) -> std::result::Result<Vec<u8>, String> {
         let mut kept = Kept::default();
         parse(archive, &mut kept).map_err(|stop| stop.to_string())?;
-        let mut bytes = write_prelude(&kept.prelude);
-        for (number, (name, documents)) in &kept.documents {
-            let database = &kept.prelude.collections[*number].database;
+        let all = kept
+            .documents
+            .into_iter()
+            .map(|(number, (name, documents))| (kept.prelude.collections[number].database.clone(), name, documents));
+        Ok(write(&kept.prelude, all))
+    }
+
+    /// Makes an archive of collections: their database, name, kind and documents.
+    pub fn archive(collections: &[(&str, &str, &str, &[u8])]) -> Vec<u8> {
+        let announced = collections.iter().map(|(database, name, kind, _)| Collection {
+            database: (*database).to_owned(),
+            name: (*name).to_owned(),
+            metadata: "{}".to_owned(),
+            kind: (*kind).to_owned(),
+        });
+        let (server_version, tool_version) = ("7.0.5".to_owned(), "100.9.4".to_owned());
+        let prelude = Prelude { server_version, tool_version, collections: announced.collect() };
+        let all = collections
+            .iter()
+            .map(|(database, name, _, documents)| ((*database).to_owned(), (*name).to_owned(), documents.to_vec()));
+        write(&prelude, all)
+    }
+
+    /// Returns what a document is called, if it has a name and is well-formed to there.
+    pub fn id_of(document: &[u8]) -> Option<&[u8]> {
+        super::bson::find(document, "_id").map(|element| element.bytes)
+    }
+
+    fn write(prelude: &Prelude, collections: impl Iterator<Item = (String, String, Vec<u8>)>) -> Vec<u8> {
+        let mut bytes = write_prelude(prelude);
+        for (database, name, documents) in collections {
             let mut crc = new_crc();
-            crc.update(documents);
-            bytes.extend(write_header(database, name, None));
-            bytes.extend_from_slice(documents);
+            crc.update(&documents);
+            bytes.extend(write_header(&database, &name, None));
+            bytes.extend_from_slice(&documents);
             bytes.extend(TERMINATOR);
-            bytes.extend(write_header(database, name, Some(crc.finalize())));
+            bytes.extend(write_header(&database, &name, Some(crc.finalize())));
             bytes.extend(TERMINATOR);
         }
-        Ok(bytes)
+        bytes
     }
 }

@@ -27,7 +27,9 @@ fn place(database: &str, collection: &str) -> String {
     }
     match database {
         "" => name,
-        database => format!("{}/{name}", percent::encode(database)),
+        // The tools leave it as it is, and no slash or dot is allowed in it.
+        database if database.contains(char::is_control) => format!("{}/{name}", percent::encode(database)),
+        database => format!("{database}/{name}"),
     }
 }
 
@@ -40,6 +42,7 @@ mod tests {
         assert_eq!(data("shop", "orders"), "shop/orders.bson");
         assert_eq!(metadata("shop", "a b/ä"), "shop/a%20b%2F%C3%A4.metadata.json");
         assert_eq!(data("", "oplog"), "oplog.bson");
+        assert_eq!(data("café", "a"), "café/a.bson");
         let long = data("shop", &"ä".repeat(120));
         assert!(long.len() < 200 && long != data("shop", &format!("{}b", "ä".repeat(119))), "{long}");
         assert!(!long.contains("%%"), "{long}");
