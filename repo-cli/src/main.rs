@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod human;
 mod json;
+mod mongo;
 mod other;
 mod output;
 mod progress;

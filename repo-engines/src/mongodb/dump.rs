@@ -161,6 +161,9 @@ impl Engine for MongoEngine {
 
     async fn dump(&self, sink: &Sink) -> Result<Verdict> {
         let mut verdict = Verdict::default();
+        // Says what to install, which the shell that starts the tool does not.
+        let version = self.client.version("mongodump").await;
+        version.map_err(|error| Error::DumpFailed(format!("{error}; nothing was stored")))?;
         let folder = || self.options.temporary_folder.clone().unwrap_or_else(std::env::temp_dir);
         let (sender, demux) = Demux::of_archive(self.options.order_by_id.then(folder));
         let (pumped, stored) = tokio::join!(self.pump(sender), self.store(demux, sink, &mut verdict));

@@ -1,9 +1,5 @@
 //! Servers of MongoDB that are folders, and stand-ins of its tools that know them; see `mongo_tools.py`.
 
-use dedump_core::{BackupOptions, Repository, Result, Snapshot, backup};
-use dedump_engines::mongodb::{
-    ClientOptions, MongoEngine, MongoOptions, MongoRestore, MongoRestoreOptions, MongoRestored,
-};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -23,7 +19,7 @@ pub struct Server {
 impl Mongo {
     pub fn new() -> Mongo {
         let folder = tempfile::tempdir().expect("a folder");
-        let script = crate::sources::root().join("tests/tests/all/kit/mongo_tools.py");
+        let script = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/tests/all/kit/mongo_tools.py"));
         for tool in ["mongodump", "mongorestore"] {
             let path = folder.path().join("bin").join(tool);
             fs::create_dir_all(folder.path().join("bin")).expect("writable");
@@ -51,34 +47,6 @@ impl Mongo {
     /// Returns what tools were started with: arguments and environment.
     pub fn calls(&self) -> String {
         fs::read_to_string(self.folder.path().join("calls")).unwrap_or_default()
-    }
-
-    pub fn engine(&self, url: &str, options: MongoOptions) -> Result<MongoEngine> {
-        let programs = options.client.programs.clone().or(Some(self.programs()));
-        MongoEngine::new(url, MongoOptions { client: ClientOptions { programs, ..options.client.clone() }, ..options })
-    }
-
-    /// Backs a server up, or a database of it.
-    pub async fn dump(&self, repository: &Repository, url: &str, options: MongoOptions) -> Result<Snapshot> {
-        let engine = self.engine(url, options)?;
-        Ok(backup(repository, &engine, &BackupOptions::new("mongo", "host"), &()).await?.snapshot)
-    }
-
-    pub fn restore(&self, url: &str, options: MongoRestoreOptions) -> Result<MongoRestore> {
-        let programs = options.client.programs.clone().or(Some(self.programs()));
-        let client = ClientOptions { programs, ..options.client.clone() };
-        MongoRestore::new(url, MongoRestoreOptions { client, ..options })
-    }
-
-    /// Puts a backup back.
-    pub async fn put_back(
-        &self,
-        repository: &Repository,
-        snapshot: &Snapshot,
-        url: &str,
-        options: MongoRestoreOptions,
-    ) -> Result<MongoRestored> {
-        self.restore(url, options)?.run(repository, snapshot, "", &()).await
     }
 }
 
