@@ -124,7 +124,8 @@ fn an_unchanged_server_costs_next_to_nothing_and_one_that_was_synchronised_anew_
         server.make("shop", "orders", &documents);
         let (shuffled, same) = (added(&plain, MongoOptions::default()).await, added(&by_id, sorted()).await);
         eprintln!("unchanged: {again}; in another order: {shuffled}, and sorted: {same} bytes");
-        assert!(shuffled > 100 << 10 && same < 64 << 10, "{shuffled} {same}");
+        // Deltas find again much of what only lies elsewhere.
+        assert!(shuffled > 40 << 10 && same < 4 << 10, "{shuffled} {same}");
         let newest = snapshots(&by_id).await.expect("lists").pop().expect("is there");
         let streams = get_back(&by_id, &newest).await.expect("restores");
         documents.sort();
@@ -180,6 +181,8 @@ fn what_is_no_whole_archive_is_stored_by_nobody() {
             (json!({ "cut_at": 30_000 }), "ends in the middle"),
             (json!({ "cut_at": 2 }), "ends in the middle, after 2 bytes"),
             (json!({ "cut_at": 0 }), "mongodump wrote nothing"),
+            // Nothing looks unfinished there, but for the collections that were announced and did not come.
+            (json!({ "ends_after": "log" }), "ends in the middle"),
             (json!({ "flip_at": 1 }), "does not begin as an archive"),
             (json!({ "flip_at": 20_000 }), "is damaged"),
             (json!({ "die_at": 30_000 }), "mongodump failed with exit status 1; it said:"),

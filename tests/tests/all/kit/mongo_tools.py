@@ -137,8 +137,6 @@ def data_name(name, metadata):
 def dump(folder, options, uri):
     server = Server(folder, uri, "mongodump")
     fault = server.settings.get("fault", {})
-    if fault.get("only_once_full") and not any(server.root.iterdir()):
-        fault = {}
     databases = [server.database] if server.database else sorted(
         path.name for path in server.root.iterdir() if path.is_dir() and path.name not in ("local", "config"))
     found = [(database, name, metadata) for database in databases if (server.root / database).is_dir()
@@ -175,6 +173,9 @@ def one_by_one(out, bodies):
         out.write(namespace_header(database, name) + body + TERMINATOR)
         out.write(namespace_header(database, name, crc64(body)) + TERMINATOR)
         log(f"done dumping {database}.{name} ({len(documents)} documents)")
+        if out.fault.get("ends_after") == name:
+            out.out.flush()
+            os._exit(0)
 
 
 def in_turns(out, bodies):
