@@ -82,6 +82,7 @@ class Tool:
     """A tool with a repository of its own. Every step is a list of commands."""
     name = ''
     is_peer = True
+    version_word = '--version'
 
     def __init__(self, program, work):
         self.program, self.work = program, Path(work) / self.name
@@ -96,7 +97,7 @@ class Tool:
         return shutil.which(cls.name)
 
     def version(self):
-        said = subprocess.run([self.program, '--version'], capture_output=True, text=True, env=self.env)
+        said = subprocess.run([self.program, self.version_word], capture_output=True, text=True, env=self.env)
         return (said.stdout or said.stderr).strip().splitlines()[0]
 
     def all(self, commands, **where):
@@ -141,6 +142,7 @@ class Dedump(Tool):
 
 class Restic(Tool):
     name = 'restic'
+    version_word = 'version'
 
     def init(self):
         self.env.update(RESTIC_REPOSITORY=str(self.repository), RESTIC_PASSWORD=SECRET)
@@ -160,6 +162,7 @@ class Restic(Tool):
 
 class Rustic(Restic):
     name = 'rustic'
+    version_word = '--version'
 
     def init(self):
         self.env.update(RUSTIC_REPOSITORY=str(self.repository), RUSTIC_PASSWORD=SECRET)
@@ -356,14 +359,14 @@ class Bench:
 
 def find_series(args, work):
     folder = args.series
-    if folder is None:
+    if folder is None and any(name in FORMATS for name in args.formats):
         folder = Path(work) / 'series'
         wanted = ','.join(name for name in args.formats if name in ('sql', 'c0'))
         base_days = ','.join(str(day) for day in range(1, args.days + 1)) if 'base' in args.formats else ''
         command = [sys.executable, GENERATOR, 'all', '--dir', folder, '--size-mib', args.size_mib, '--days', args.days,
                    '--formats', wanted or 'sql', '--base-days', base_days, '--redis-days', '0']
         subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr)
-    for name in args.formats:
+    for name in (name for name in args.formats if name in FORMATS):
         paths = [Path(folder) / FORMATS[name].format(day) for day in range(1, args.days + 1)]
         paths = [path for path in paths if path.exists()]
         if paths:
@@ -395,6 +398,8 @@ def main():
         else:
             say(f'{tool.name} is not there and is left out')
     with tempfile.TemporaryDirectory(prefix='dedump-peers-', dir=args.work) as work:
+        # The server of the series runs as another user.
+        os.chmod(work, 0o755)
         for tool, program in tools:
             say(f'{tool.name}: {tool(program, Path(work) / "versions").version()}')
         bench = Bench(args, work)
