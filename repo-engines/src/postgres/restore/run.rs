@@ -1,6 +1,5 @@
 //! Does what was prepared.
 
-use super::feed;
 use super::prepare::Prepared;
 use super::server;
 use super::{Place, PostgresRestore, PostgresRestored, compare, hints, properties};
@@ -8,6 +7,7 @@ use crate::postgres::client::Client;
 use crate::postgres::dump::{DumpPart, PostgresEngine, PostgresOptions};
 use crate::postgres::session::Session;
 use crate::postgres::sql;
+use crate::reading;
 use dedump_core::{BackupOptions, Error, HoldOptions, Progress, Repository, Result, SnapshotId, backup, hold};
 
 impl PostgresRestore {
@@ -19,7 +19,7 @@ impl PostgresRestore {
     ) -> Result<PostgresRestored> {
         let streams = prepared.load.streams(&prepared.contents);
         if self.options.verify_first {
-            feed::verify(repository, prepared.contents.snapshot, streams.clone(), progress).await?;
+            reading::verify(repository, prepared.contents.snapshot, streams.clone(), progress).await?;
         }
         let mut restored = PostgresRestored {
             database: prepared.name.clone(),
