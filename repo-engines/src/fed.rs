@@ -135,6 +135,23 @@ impl FedTool {
         Ok(written)
     }
 
+    /// Reads what it prints until a line has ended; `false`: its output ended first.
+    ///
+    /// # Errors
+    /// What the taker returned.
+    pub(crate) async fn read_line(&mut self, taker: &mut dyn Taker) -> Result<bool> {
+        let mut byte = [0];
+        loop {
+            match read(&mut self.stdout, &mut byte).await {
+                0 => return Ok(false),
+                _ => taker.take(&byte).await?,
+            }
+            if byte == *b"\n" {
+                return Ok(true);
+            }
+        }
+    }
+
     /// Closes its input and waits for its end.
     ///
     /// # Errors

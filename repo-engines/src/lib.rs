@@ -76,6 +76,7 @@
 
 pub mod files;
 pub mod gates;
+pub mod mysql;
 pub mod postgres;
 pub mod redis;
 pub mod sqlite;

@@ -25,6 +25,7 @@ mod holds;
 mod kit;
 mod licences;
 mod model;
+mod mysql;
 mod postgres;
 mod postgres_engine;
 mod postgres_engine_failures;

@@ -4,6 +4,7 @@ pub mod databases;
 pub mod dumps;
 pub mod front;
 pub mod gcs;
+pub mod mysql;
 pub mod places;
 pub mod postgres;
 pub mod proxy;
