@@ -187,19 +187,14 @@ impl Client {
 
     /// Returns how to run the client on a database, or on none.
     pub(super) fn session(&self, database: Option<&str>) -> Invocation {
-        // No row is worth a guess at how many fit; no error is worth going on.
-        let mut arguments: Vec<OsString> =
-            ["--batch", "--skip-column-names", "--quick", "--skip-force", "--unbuffered"].map(OsString::from).to_vec();
+        // It ends at the first error, and it keeps the comments in what is created, which older ones leave out.
+        let usual = ["--batch", "--skip-column-names", "--quick", "--skip-force", "--unbuffered", "--comments"];
+        let mut arguments: Vec<OsString> = usual.map(OsString::from).to_vec();
         arguments.extend(self.knows(Tool::Client, "--skip-reconnect").then_some("--skip-reconnect".into()));
         // A dump from a hostile server can't have the client run commands then.
         arguments.extend(self.knows(Tool::Client, "--sandbox").then_some("--sandbox".into()));
         arguments.extend(database.map(|database| format!("--database={database}").into()));
         self.invocation(Tool::Client, &arguments)
-    }
-
-    /// Returns whether the tools run elsewhere.
-    pub(super) fn is_elsewhere(&self) -> bool {
-        !self.options.via.is_empty()
     }
 }
 

@@ -78,9 +78,19 @@ impl MysqlEngine {
         let server = inventory::server(&client).await?;
         client.choose(server.flavour).await?;
         let names = inventory::databases(&client, self.url.database()).await?;
+        if self.url.database().is_none() && !server.grants.sees_all_databases() {
+            let why = format!(
+                "the user {0} may not see which databases there are; GRANT SHOW DATABASES ON *.* TO {0}",
+                server.user
+            );
+            if !self.options.partial {
+                return Err(Error::DumpFailed(format!("{why}; or have those it does not see left out with --partial")));
+            }
+            verdict.missing.push(why);
+        }
         let databases = self.look(&client, &server, &names, verdict).await?;
         let started = inventory::time(&client).await?;
-        let (taken, told) = self.dump_rows(&client, &server, sink, &databases, verdict).await?;
+        let (taken, told) = Box::pin(self.dump_rows(&client, &server, sink, &databases, verdict)).await?;
         let ended = inventory::time(&client).await?;
         if self.options.users {
             dump_users(&client, &server, sink, verdict).await?;
@@ -102,7 +112,7 @@ impl MysqlEngine {
                 error => error,
             };
             let taken = taken.remove(&database.name).unwrap_or_default();
-            self.finish(&client, &server, sink, (database, taken), verdict).await.map_err(failed)?;
+            Box::pin(self.finish(&client, &server, sink, (database, taken), verdict)).await.map_err(failed)?;
         }
         Ok(())
     }
@@ -209,13 +219,25 @@ impl MysqlEngine {
         };
         for (table, triggers_n) in described.triggers.iter().filter(|_| !lacking.triggers) {
             let stream = format!("triggers/{}.sql", text::encode(table));
-            run(stream, &["--triggers"], Some(table), *triggers_n).await?;
+            run(stream, &["--no-create-info", "--triggers"], Some(table), *triggers_n).await?;
         }
         if described.routines_n > 0 && !lacking.routines {
-            run("routines.sql".to_owned(), &["--skip-triggers", "--routines"], None, described.routines_n).await?;
+            run(
+                "routines.sql".to_owned(),
+                &["--no-create-info", "--skip-triggers", "--routines"],
+                None,
+                described.routines_n,
+            )
+            .await?;
         }
         if described.events_n > 0 && !lacking.events {
-            run("events.sql".to_owned(), &["--skip-triggers", "--events"], None, described.events_n).await?;
+            run(
+                "events.sql".to_owned(),
+                &["--no-create-info", "--skip-triggers", "--events"],
+                None,
+                described.events_n,
+            )
+            .await?;
         }
         let inventory = inventory_of(server, database, taken, definers);
         let prefix = if is_alone { String::new() } else { format!("{}.", text::encode(name)) };
@@ -324,7 +346,12 @@ fn is_of_one_moment(engine: &str) -> bool {
 
 async fn dump_users(client: &Client, server: &Server, sink: &Sink, verdict: &mut Verdict) -> Result<()> {
     match users::dump(client, server).await {
-        Ok(statements) => put(sink, "users.sql", statements.as_bytes()).await,
+        Ok((statements, left_out)) => {
+            if !left_out.is_empty() {
+                verdict.warnings.push(format!("these users are not in the dump: {}", left_out.join(", ")));
+            }
+            put(sink, "users.sql", statements.as_bytes()).await
+        }
         Err(Error::DumpFailed(why)) => {
             verdict.warnings.push(format!(
                 "users and what is granted to them are not in the dump ({why}); GRANT SELECT ON mysql.* TO {} for that, or leave them out with --no-globals",
@@ -336,7 +363,7 @@ async fn dump_users(client: &Client, server: &Server, sink: &Sink, verdict: &mut
     }
 }
 
-/// Returns what the tool writes of the triggers of a table, or of a database's routines or events.
+/// Returns what the tool writes of the triggers of tables, of views, or of a database's routines or events.
 ///
 /// # Errors
 /// [`Error::DumpFailed`]: the tool fails, or what it writes is not whole.
@@ -347,7 +374,7 @@ pub(super) async fn dump_programs(
     tables: impl IntoIterator<Item = &String>,
 ) -> Result<Vec<u8>> {
     let mut arguments = usual_arguments(client);
-    arguments.extend(["--no-create-info", "--no-data", "--no-create-db"].map(OsString::from));
+    arguments.extend(["--no-data", "--no-create-db"].map(OsString::from));
     arguments.extend(flags.iter().map(OsString::from));
     arguments.extend(["--".into(), database.into()]);
     arguments.extend(tables.into_iter().map(OsString::from));

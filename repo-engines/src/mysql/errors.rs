@@ -20,6 +20,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("TLS/SSL error", "check the URL's tls and ssl-ca, and the server's certificate"),
     ("Lost connection to", "the server ended, or the network to it broke; look into its log, and try again"),
     ("server has gone away", "the server ended, or the network to it broke; look into its log, and try again"),
+    ("Lock wait timeout exceeded", "somebody uses a table that is to be replaced; end that transaction, and try again"),
     ("Table definition has changed", "somebody changed the table meanwhile; back up again when no schema is changed"),
     ("Got a packet bigger than", "raise the server's max_allowed_packet, and try again"),
     ("max_allowed_packet", "raise the server's max_allowed_packet, and try again"),
@@ -30,6 +31,10 @@ const KNOWN: &[(&str, &str)] = &[
     ("No space left on device", "make room on the server's disk, and try again"),
     ("is full", "make room on the server's disk, and try again"),
     ("read-only", "restore to a server that takes changes"),
+    (
+        "log_bin_trust_function_creators",
+        "SET GLOBAL log_bin_trust_function_creators = ON there first, or restore as a user who has SUPER",
+    ),
     ("SUPER", "give the user SUPER or SET USER, or leave definers out with --no-definers"),
     ("SET USER", "give the user SET USER, or leave definers out with --no-definers"),
     ("command denied to user", "grant that to the user, or use another"),

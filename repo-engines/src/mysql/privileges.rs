@@ -49,6 +49,11 @@ impl Grants {
         self.grants.iter().any(|grant| !grant.is_revoke && grant.on == On::Everything && grant.has(privileges))
     }
 
+    /// Returns whether the account is told of every database.
+    pub(super) fn sees_all_databases(&self) -> bool {
+        self.has_everywhere(&["SHOW DATABASES", "SELECT"])
+    }
+
     /// Returns whether the account has one of the privileges on all of a database.
     fn has_on(&self, database: &str, privileges: &[&str]) -> bool {
         let is_of = |grant: &&Grant| match &grant.on {

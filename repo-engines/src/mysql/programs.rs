@@ -38,18 +38,15 @@ pub(super) fn is_sandbox(line: &[u8]) -> bool {
 
 /// Counts what is created in a text.
 pub(super) fn created_n(script: &[u8]) -> u64 {
-    let creates = |line: &&[u8]| {
-        line.starts_with(b"CREATE ") || line.starts_with(b"/*!50003 CREATE*/") || line.starts_with(b"/*!50106 CREATE*/")
-    };
+    const EACH_BEGINS: [&[u8]; 4] =
+        [b"CREATE ", b"/*!50003 CREATE*/", b"/*!50106 CREATE*/", b"/*!50001 CREATE ALGORITHM="];
+    let creates = |line: &&[u8]| EACH_BEGINS.iter().any(|begin| line.starts_with(begin));
     lines(script).filter(creates).count() as u64
 }
 
 /// Returns who things are run as, as SQL has it.
 pub(super) fn definers(script: &[u8]) -> BTreeSet<String> {
-    let of_line = |line: &[u8]| {
-        let (at, end) = definer(line)?;
-        Some(String::from_utf8_lossy(&line[at + b"DEFINER=".len()..end]).into_owned())
-    };
+    let of_line = |line: &[u8]| definer(line).map(|(_, _, account)| account);
     lines(script).filter_map(of_line).collect()
 }
 
@@ -65,7 +62,7 @@ pub(super) fn adapted(script: &[u8], no_definers: bool, (from, to): (&str, &str)
             continue;
         }
         match definer(line).filter(|_| no_definers) {
-            Some((at, end)) => {
+            Some((at, end, _)) => {
                 adapted.extend_from_slice(&line[..at]);
                 // With the space behind it.
                 adapted.extend_from_slice(line[end..].strip_prefix(b" ").unwrap_or(&line[end..]));
@@ -76,19 +73,22 @@ pub(super) fn adapted(script: &[u8], no_definers: bool, (from, to): (&str, &str)
     adapted
 }
 
-/// Returns where the definer of what a line creates stands.
-fn definer(line: &[u8]) -> Option<(usize, usize)> {
+/// Returns where the definer of what a line creates stands, and who it is, as SQL has it.
+fn definer(line: &[u8]) -> Option<(usize, usize, String)> {
     let begin = CREATES.iter().find(|begin| line.starts_with(begin))?;
     // Only in front, or a body that has the word would lose it.
     let room = &line[..line.len().min(begin.len() + 64)];
-    let at = memchr::memmem::find(room, b"DEFINER=`")?;
-    let (_, rest) = text::quoted(&line[at + b"DEFINER=".len()..])?;
-    let rest = match rest.strip_prefix(b"@") {
-        Some(host) => text::quoted(host)?.1,
+    let at = memchr::memmem::find(room, b"DEFINER=")?;
+    let (user, rest) = text::quoted_anyhow(&line[at + b"DEFINER=".len()..])?;
+    let (account, rest) = match rest.strip_prefix(b"@") {
+        Some(host) => {
+            let (host, rest) = text::quoted_anyhow(host)?;
+            (format!("{}@{}", text::name(&user), text::name(&host)), rest)
+        }
         // A role has no host.
-        None => rest,
+        None => (text::name(&user), rest),
     };
-    Some((at, line.len() - rest.len()))
+    Some((at, line.len() - rest.len(), account))
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -102,18 +102,20 @@ mod tests {
     const SCRIPT: &str = "/*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50013 DEFINER=`a``b`@`%` SQL SECURITY DEFINER */\n\
         ALTER DATABASE `app` CHARACTER SET latin1 COLLATE latin1_swedish_ci ;\n\
         DELIMITER ;;\nCREATE DEFINER=`root`@`localhost` PROCEDURE `p`()\nselect 'CREATE DEFINER=`x`@`y`' ;;\nDELIMITER ;\n\
+        CREATE DEFINER=\"an\"\"si\"@\"h\" PROCEDURE \"q\"()\n;;\n\
         /*!50003 CREATE*/ /*!50017 DEFINER=`role`*/ /*!50003 trigger t before insert on x for each row set @a = 1 */;;\n";
 
     #[test]
     fn definers_are_found_and_left_out() {
         let found: Vec<String> = definers(SCRIPT.as_bytes()).into_iter().collect();
-        assert_eq!(found, ["`a``b`@`%`", "`role`", "`root`@`localhost`"]);
+        assert_eq!(found, ["`a``b`@`%`", "`an\"si`@`h`", "`role`", "`root`@`localhost`"]);
         let without = String::from_utf8(adapted(SCRIPT.as_bytes(), true, ("app", "app"))).expect("text");
         assert!(without.contains("/*!50013 SQL SECURITY DEFINER */\n"), "{without}");
         assert!(without.contains("\nCREATE PROCEDURE `p`()\n"), "{without}");
         assert!(without.contains("/*!50003 CREATE*/ /*!50017 */ /*!50003 trigger"), "{without}");
         assert!(without.contains("select 'CREATE DEFINER=`x`@`y`' ;;"), "{without}");
-        assert_eq!(created_n(SCRIPT.as_bytes()), 2);
+        assert!(without.contains("\nCREATE PROCEDURE \"q\"()\n"), "{without}");
+        assert_eq!(created_n(SCRIPT.as_bytes()), 4);
     }
 
     #[test]

@@ -234,8 +234,11 @@ impl Splitter {
 mod tests {
     use super::*;
 
-    /// Takes a dump apart that comes in pieces of this many bytes; each section as text, with its rows.
-    fn split(dump: &[u8], bytes_n: usize) -> Result<(Vec<(String, String, u64)>, Vec<Told>), String> {
+    /// Each section as text, with its rows; and what was told.
+    type Parts = (Vec<(String, String, u64)>, Vec<Told>);
+
+    /// Takes a dump apart that comes in pieces of this many bytes.
+    fn split(dump: &[u8], bytes_n: usize) -> Result<Parts, String> {
         let mut splitter = Splitter::default();
         let (mut sections, mut told) = (vec![("head".to_owned(), String::new(), 0)], Vec::new());
         for piece in dump.chunks(bytes_n) {
@@ -278,6 +281,26 @@ mod tests {
         for bytes_n in 1..DUMP.len() {
             assert_eq!(split(DUMP.as_bytes(), bytes_n), Ok((whole.clone(), told.clone())), "{bytes_n}");
         }
+    }
+
+    #[test]
+    fn what_mysqls_own_tool_writes_is_taken_apart_too() {
+        let dump = "-- MySQL dump 10.13  Distrib 8.0.36, for Linux (x86_64)\n--\n-- Host: h    Database: app\n-- Server version\t8.0.36\n\n\
+            /*!50503 SET NAMES utf8mb4 */;\n--\n-- Position to start replication or point-in-time recovery from\n--\n\n\
+            -- CHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE='binlog.000004', SOURCE_LOG_POS=157;\n\n--\n-- Current Database: `app`\n--\n\n\
+            CREATE DATABASE /*!32312 IF NOT EXISTS*/ `app` /*!40100 DEFAULT CHARACTER SET utf8mb4 */ /*!80016 DEFAULT ENCRYPTION='N' */;\n\n\
+            USE `app`;\n\n--\n-- Table structure for table `t`\n--\n\n/*!50503 SET character_set_client = utf8mb4 */;\nCREATE TABLE `t` (\n  `id` int\n);\n\n\
+            --\n-- Dumping data for table `t`\n--\n-- ORDER BY:  `id`\n\nINSERT INTO `t` (`id`) VALUES (1);\n\n\
+            --\n-- Temporary view structure for view `v`\n--\n\n/*!50001 CREATE VIEW `v` AS SELECT \n 1 AS `id`*/;\n\n\
+            --\n-- Final view structure for view `v`\n--\n\n/*!50001 VIEW `v` AS select 1 AS `id` */;\n\
+            /*!40103 SET TIME_ZONE=@OLD_TIME_ZONE */;\n\n-- Dump completed\n";
+        let (sections, told) = split(dump.as_bytes(), 11).expect("good");
+        let names: Vec<&str> = sections.iter().map(|(name, ..)| name.as_str()).collect();
+        let expected =
+            ["head", "Database(\"app\")", "Table(\"t\")", "Rows(\"t\")", "ViewStandIn(\"v\")", "View(\"v\")", "Tail"];
+        assert_eq!(names, expected);
+        assert_eq!(sections[3].2, 1);
+        assert_eq!(told, [Told::Position("binlog.000004".to_owned(), "157".to_owned()), Told::Completed]);
     }
 
     #[test]

@@ -256,7 +256,7 @@ impl<'a> Take<'a> {
 }
 
 /// Reads what stands behind the name where a database is created.
-fn create(text: &[u8], name: &str) -> Option<String> {
+pub(super) fn create(text: &[u8], name: &str) -> Option<String> {
     let lines = text.split(|&byte| byte == b'\n');
     let line = lines.filter_map(|line| line.strip_prefix(b"CREATE DATABASE ")).next()?;
     let at = memchr::memchr(b'`', line)?;

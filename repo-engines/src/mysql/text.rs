@@ -22,15 +22,24 @@ fn hex(text: &str) -> String {
 
 /// Reads a quoted name at the begin of a text; returns it and what follows.
 pub(super) fn quoted(text: &[u8]) -> Option<(String, &[u8])> {
-    let mut rest = text.strip_prefix(b"`")?;
+    quoted_by(b'`', text)
+}
+
+/// Reads a name in quotes of either kind: under `ANSI_QUOTES`, the server writes the other.
+pub(super) fn quoted_anyhow(text: &[u8]) -> Option<(String, &[u8])> {
+    quoted_by(b'`', text).or_else(|| quoted_by(b'"', text))
+}
+
+fn quoted_by(quote: u8, text: &[u8]) -> Option<(String, &[u8])> {
+    let mut rest = text.strip_prefix(&[quote])?;
     let mut found = Vec::new();
     loop {
-        let end = memchr::memchr(b'`', rest)?;
+        let end = memchr::memchr(quote, rest)?;
         found.extend_from_slice(&rest[..end]);
         rest = &rest[end + 1..];
-        match rest.strip_prefix(b"`") {
+        match rest.strip_prefix(&[quote]) {
             Some(after) => {
-                found.push(b'`');
+                found.push(quote);
                 rest = after;
             }
             None => return Some((String::from_utf8(found).ok()?, rest)),

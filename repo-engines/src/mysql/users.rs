@@ -8,11 +8,11 @@ use dedump_core::{Error, Result};
 /// Accounts that the server makes for itself.
 const OWN: &str = "'mysql.sys','mysql.session','mysql.infoschema','mariadb.sys','PUBLIC'";
 
-/// Returns the statements that make all users and roles what they are.
+/// Returns the statements that make all users and roles what they are, and those users that are not among them, each with why.
 ///
 /// # Errors
 /// [`Error::DumpFailed`]: the account may not see them.
-pub(super) async fn dump(client: &Client, server: &Server) -> Result<String> {
+pub(super) async fn dump(client: &Client, server: &Server) -> Result<(String, Vec<String>)> {
     let is_role = match server.flavour {
         Flavour::MariaDb => "is_role = 'Y'",
         Flavour::MySql => "0",
@@ -31,26 +31,38 @@ pub(super) async fn dump(client: &Client, server: &Server) -> Result<String> {
             is_role,
         ));
     }
-    let mut statements = Vec::new();
+    let (mut creates, mut grants, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for (account, is_role) in &accounts {
-        if *is_role {
-            statements.push(format!("CREATE ROLE IF NOT EXISTS {account}"));
-        } else if has_create_user {
-            let [create] = client.ask_one(&format!("SHOW CREATE USER {account}")).await?;
-            let rest = create.strip_prefix("CREATE USER ").ok_or_else(|| odd(account))?;
-            statements.push(format!("CREATE USER IF NOT EXISTS {rest}"));
+        match describe(client, account, *is_role, has_create_user).await {
+            Ok((create, granted)) => {
+                creates.extend(create);
+                grants.extend(granted);
+            }
+            // Such as one that the server itself ignores, since it does not look up names.
+            Err(Error::DumpFailed(why)) => left_out.push(format!("{account} ({why})")),
+            Err(error) => return Err(error),
         }
     }
-    for (account, _) in &accounts {
-        let rows = client.ask(&format!("SHOW GRANTS FOR {account}")).await?;
-        let mut grants: Vec<String> = rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
-        // What the server has in a table of hashes comes in any order.
-        grants.sort_by_key(|grant| (!grant.contains(" ON *.* "), grant.clone()));
-        statements.extend(grants);
-    }
-    Ok(statements.iter().map(|statement| format!("{statement};\n")).collect())
+    let statements = creates.iter().chain(&grants).map(|statement| format!("{statement};\n")).collect();
+    Ok((statements, left_out))
 }
 
-fn odd(account: &str) -> Error {
-    Error::DumpFailed(format!("the server does not say how {account} was created"))
+/// Returns what makes an account, and what is granted to it.
+async fn describe(
+    client: &Client,
+    account: &str,
+    is_role: bool,
+    has_create_user: bool,
+) -> Result<(Option<String>, Vec<String>)> {
+    let mut create = is_role.then(|| format!("CREATE ROLE IF NOT EXISTS {account}"));
+    if !is_role && has_create_user {
+        let [text] = client.ask_one(&format!("SHOW CREATE USER {account}")).await?;
+        let odd = || Error::DumpFailed("the server does not say how it was created".to_owned());
+        create = Some(format!("CREATE USER IF NOT EXISTS {}", text.strip_prefix("CREATE USER ").ok_or_else(odd)?));
+    }
+    let rows = client.ask(&format!("SHOW GRANTS FOR {account}")).await?;
+    let mut grants: Vec<String> = rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+    // What the server has in a table of hashes comes in any order.
+    grants.sort_by_key(|grant| (!grant.contains(" ON *.* "), grant.clone()));
+    Ok((create, grants))
 }

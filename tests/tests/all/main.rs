@@ -26,6 +26,7 @@ mod kit;
 mod licences;
 mod model;
 mod mysql;
+mod mysql_restore;
 mod postgres;
 mod postgres_engine;
 mod postgres_engine_failures;

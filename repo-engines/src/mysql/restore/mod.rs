@@ -138,7 +138,7 @@ impl MysqlRestore {
     /// # Errors
     /// As [`MysqlRestore::run`], for what is known before anything is loaded.
     pub async fn plan(&self, repository: &Repository, snapshot: &Snapshot, part_prefix: &str) -> Result<MysqlPlan> {
-        let prepared = self.prepare(repository, snapshot, part_prefix).await.map_err(errors::of_target)?;
+        let prepared = Box::pin(self.prepare(repository, snapshot, part_prefix)).await.map_err(errors::of_target)?;
         Ok(prepared.plan(self))
     }
 
@@ -156,7 +156,7 @@ impl MysqlRestore {
         part_prefix: &str,
         progress: &dyn Progress,
     ) -> Result<MysqlRestored> {
-        let prepared = self.prepare(repository, snapshot, part_prefix).await.map_err(errors::of_target)?;
-        self.apply(prepared, repository, progress).await.map_err(errors::of_target)
+        let prepared = Box::pin(self.prepare(repository, snapshot, part_prefix)).await.map_err(errors::of_target)?;
+        Box::pin(self.apply(prepared, repository, progress)).await.map_err(errors::of_target)
     }
 }

@@ -45,8 +45,8 @@ impl MysqlRestore {
         let own = target::free_name(&prepared.client, &prepared.name, "dedump", &snapshot.id.short()).await?;
         let hold = Hold::take(&prepared.client, &own).await?;
         let done = async {
-            self.load(&prepared, &own, &programs, repository, progress, &mut restored).await?;
-            self.publish(&prepared, &own, &programs, &mut restored).await
+            Box::pin(self.load(&prepared, &own, &programs, repository, progress, &mut restored)).await?;
+            Box::pin(self.publish(&prepared, &own, &programs, &mut restored)).await
         };
         let done = done.await;
         drop(hold);
@@ -74,9 +74,8 @@ impl MysqlRestore {
             }
         };
         match explain(error) {
-            Error::DumpFailed(why) | Error::Target(why) if why.contains("half way") => Error::Target(why),
-            Error::DumpFailed(why) | Error::Target(why) => Error::Target(format!("{why}; {state}")),
-            // The repository's own, which has its own advice.
+            Error::DumpFailed(why) => Error::Target(format!("{why}; {state}")),
+            // The repository's own, which has its own advice; or what says itself what has become of everything.
             error => error,
         }
     }

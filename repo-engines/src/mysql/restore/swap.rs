@@ -6,9 +6,12 @@ use super::{MysqlRestore, MysqlRestored};
 use crate::mysql::client::Client;
 use crate::mysql::dump::dump_programs;
 use crate::mysql::inventory::Described;
-use crate::mysql::{programs, text};
+use crate::mysql::{programs, take, text};
 use crate::reading;
 use dedump_core::{Error, Repository, Result};
+
+/// How long it is waited for whoever uses a table that is to move, in seconds.
+const LOCK_WAIT_SECS: u32 = 5;
 
 /// What is run in a database, as scripts in the order in which they are made.
 pub(super) struct Programs {
@@ -52,25 +55,29 @@ impl Programs {
         only: Option<&[String]>,
     ) -> Result<Programs> {
         let mut scripts = Vec::new();
-        let mut add = async |what: &str, flags: &[&str], tables: &[String], is_events: bool| {
+        let mut add = async |what: &str, flags: &[&str], tables: &[String], there_n: u64| {
+            if there_n == 0 {
+                return Ok(());
+            }
             let text = dump_programs(client, name, flags, tables).await?;
-            scripts.push(Script { what: what.to_owned(), text, is_events });
-            Ok::<(), Error>(())
+            // They are about to be dropped.
+            if programs::created_n(&text) < there_n {
+                return Err(Error::DumpFailed(format!("{what} of {name} can't all be read, so nothing is replaced")));
+            }
+            scripts.push(Script { what: what.to_owned(), text, is_events: what == "the events" });
+            Ok(())
         };
-        if only.is_none() && existing.routines_n > 0 {
-            add("the routines", &["--skip-triggers", "--routines"], &[], false).await?;
-        }
-        if only.is_none() && !existing.views.is_empty() {
-            add("the views", &["--skip-triggers"], &existing.views, false).await?;
-        }
-        let tables: Vec<String> =
-            existing.triggers.keys().filter(|table| only.is_none_or(|only| only.contains(table))).cloned().collect();
-        if !tables.is_empty() {
-            add("the triggers", &["--triggers"], &tables, false).await?;
-        }
-        if only.is_none() && existing.events_n > 0 {
-            add("the events", &["--skip-triggers", "--events"], &[], true).await?;
-        }
+        let is_whole = only.is_none();
+        let is_meant = |table: &&String| only.is_none_or(|only| only.contains(table));
+        let tables: Vec<String> = existing.triggers.keys().filter(is_meant).cloned().collect();
+        let triggers_n = tables.iter().filter_map(|table| existing.triggers.get(table)).sum();
+        let routines_n = if is_whole { existing.routines_n } else { 0 };
+        let views_n = if is_whole { existing.views.len() as u64 } else { 0 };
+        let events_n = if is_whole { existing.events_n } else { 0 };
+        add("the routines", &["--no-create-info", "--skip-triggers", "--routines"], &[], routines_n).await?;
+        add("the views", &["--skip-triggers"], &existing.views, views_n).await?;
+        add("the triggers", &["--no-create-info", "--triggers"], &tables, triggers_n).await?;
+        add("the events", &["--no-create-info", "--skip-triggers", "--events"], &[], events_n).await?;
         Ok(Programs { scripts })
     }
 
@@ -129,7 +136,8 @@ impl Moves {
             format!("{}.{name} TO {}.{name}", text::name(from), text::name(to))
         };
         let list = self.renames.iter().map(one).collect::<Vec<_>>().join(",\n");
-        client.ask(&format!("SET SESSION foreign_key_checks = 0; RENAME TABLE {list}")).await.map(drop)
+        let session = format!("SET SESSION foreign_key_checks = 0, lock_wait_timeout = {LOCK_WAIT_SECS}");
+        client.ask(&format!("{session}; RENAME TABLE {list}")).await.map(drop)
     }
 }
 
@@ -159,6 +167,10 @@ impl MysqlRestore {
         let only = (!prepared.is_whole).then_some(&names[..]);
         let empty = Described::default();
         let old = now.as_ref().unwrap_or(&empty);
+        let old_create = match prepared.is_whole && now.is_some() {
+            true => Some(create_of(client, name).await?),
+            false => None,
+        };
         let old_programs = Programs::of_existing(client, name, old, only).await?;
         let mut moves = Moves { renames: Vec::new() };
         let is_old = |table: &&String| only.is_none_or(|only| only.contains(table));
@@ -179,23 +191,24 @@ impl MysqlRestore {
             moves.run(client).await?;
             let finished = async {
                 move_defaults(client, own, name).await?;
+                // What is created from here on takes the database's character set with it.
+                if old_create.is_some() {
+                    alter(client, name, &contents.inventory.create).await?;
+                }
                 programs.make_all(client, name, &contents.inventory.database).await
             };
             if let Err(error) = finished.await {
                 drop_programs(client, name, only).await?;
                 moves.back().run(client).await?;
+                if let Some(old_create) = &old_create {
+                    alter(client, name, old_create).await?;
+                }
                 return Err(error);
             }
             Ok(())
         };
         if let Err(error) = done.await {
             return Err(self.undo(prepared, now.is_none(), (&old_programs, kept.as_deref()), error).await);
-        }
-        if prepared.is_whole && now.is_some() {
-            let alter = client.ask(&format!("ALTER DATABASE {} {}", text::name(name), contents.inventory.create)).await;
-            restored
-                .warnings
-                .extend(alter.err().map(|error| format!("the character set of {name} stayed as it was: {error}")));
         }
         if let Some(before) = kept {
             self.keep(client, (name, &before), &old_programs, restored).await;
@@ -248,6 +261,20 @@ impl MysqlRestore {
         if let Err(error) = old.make(client, before, name).await {
             restored.warnings.push(format!("in {before}, views, triggers or routines are missing: {error}"));
         }
+    }
+}
+
+/// Returns what stands behind the name where a database is created.
+async fn create_of(client: &Client, name: &str) -> Result<String> {
+    let [_, statement] = client.ask_one(&format!("SHOW CREATE DATABASE {}", text::name(name))).await?;
+    let odd = || Error::DumpFailed(format!("the server does not say how the database {name} was created: {statement}"));
+    take::create(statement.as_bytes(), name).ok_or_else(odd)
+}
+
+async fn alter(client: &Client, name: &str, create: &str) -> Result<()> {
+    match create.is_empty() {
+        true => Ok(()),
+        false => client.ask(&format!("ALTER DATABASE {} {create}", text::name(name))).await.map(drop),
     }
 }
 

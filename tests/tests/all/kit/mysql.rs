@@ -40,6 +40,8 @@ impl Mysql {
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         // As small as it may be: it is made for one test.
         install.args(["--skip-name-resolve", "--innodb-log-file-size=4M"]).args(as_root());
+        // In a folder that all share, they mistake each other's files for their own.
+        install.arg(format!("--tmpdir={}", folder.path().display()));
         output(install.arg(format!("--datadir={}", folder.path().join("data").display())));
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut mysql = Mysql { settings, child: None, port: free_port(), folder };
@@ -54,6 +56,7 @@ impl Mysql {
         command.arg(format!("--datadir={}", folder.join("data").display()));
         command.arg(format!("--socket={}", self.socket().display())).arg(format!("--port={}", self.port));
         command.arg(format!("--pid-file={}", folder.join("pid").display()));
+        command.arg(format!("--tmpdir={}", folder.display()));
         // Nothing of it must last, and it takes little memory.
         command.args(["--bind-address=127.0.0.1", "--log-bin=bin", "--server-id=1", "--innodb-log-file-size=4M"]);
         command.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--skip-name-resolve"]);
@@ -98,7 +101,7 @@ impl Mysql {
     /// Returns a client as root, with a plain environment.
     pub fn client(&self) -> Command {
         let mut command = Command::new("mariadb");
-        command.args(["--no-defaults", "-N", "-B", "--default-character-set=utf8mb4", "-uroot"]);
+        command.args(["--no-defaults", "-N", "-B", "--comments", "--default-character-set=utf8mb4", "-uroot"]);
         command.arg(format!("--socket={}", self.socket().display()));
         command.env_remove("MYSQL_PWD").stderr(Stdio::null());
         command
@@ -164,15 +167,15 @@ fn as_root() -> Option<&'static str> {
 
 /// A database that is hard to put back.
 pub const AWKWARD: &str = r#"
-CREATE DATABASE app CHARACTER SET utf8mb4 COMMENT 'the ''app''\n-- Dump completed';
+CREATE DATABASE app CHARACTER SET utf8mb4 COMMENT 'the ''app'' -- Dump completed';
 CREATE USER clerk@'%' IDENTIFIED BY 'pw'; CREATE ROLE reader; GRANT SELECT ON app.* TO reader;
-GRANT reader TO clerk@'%'; SET DEFAULT ROLE reader FOR clerk@'%'; GRANT SELECT (id), INSERT ON mysql.help_topic TO clerk@'%';
+GRANT reader TO clerk@'%'; SET DEFAULT ROLE reader FOR clerk@'%'; GRANT SELECT (name), INSERT ON mysql.help_topic TO clerk@'%';
 USE app;
 SET time_zone = '+03:00';
 CREATE TABLE types (
     id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, s text, l longtext CHARACTER SET latin1, v varchar(50) COLLATE utf8mb4_bin,
     b blob, vb varbinary(20), bt bit(9), j json, d double, n decimal(40, 20), da date, dt datetime(6), ts timestamp(3) NULL, t time(6), y year,
-    e enum('a', 'b\n-- x', 'it''s'), st set('x', 'y,'' z'), g point, u uuid, i inet6,
+    e enum('a', 'b\n-- x', 'it''s'), st set('x', 'y'' z'), g point, u uuid, i inet6,
     gs varchar(60) AS (CONCAT(LEFT(s, 10), '\n-- y')) STORED, gv int AS (LENGTH(s)) VIRTUAL,
     UNIQUE KEY (v), KEY odd (s(10), dt DESC), FULLTEXT KEY (l), CHECK (n IS NULL OR n < 1e19 OR s <> '\n;\n-- z')
 ) COMMENT 'table\n-- Dumping data for table `types`\n' AUTO_INCREMENT = 1000;
@@ -198,7 +201,7 @@ INSERT INTO versions VALUES (1, 'a'); UPDATE versions SET s = 'b'; DELETE FROM v
 CREATE SEQUENCE numbers START WITH 5 INCREMENT BY 3 MAXVALUE 1000 CYCLE NOCACHE; SELECT NEXTVAL(numbers);
 CREATE TABLE numbered (id int DEFAULT NEXTVAL(numbers) PRIMARY KEY, s text); INSERT INTO numbered (s) VALUES ('a'), ('b');
 CREATE VIEW z_first AS SELECT 'x\n-- Final view structure for view `q`\n;' AS x, id FROM types;
-CREATE SQL SECURITY INVOKER VIEW a_second AS SELECT z_first.id, doubled FROM z_first JOIN (SELECT id, id * 2 AS doubled FROM types) t USING (id) WITH CHECK OPTION;
+CREATE SQL SECURITY INVOKER VIEW a_second AS SELECT z_first.id, doubled FROM z_first JOIN (SELECT id, id * 2 AS doubled FROM types) t USING (id);
 DELIMITER //
 CREATE FUNCTION twice(x int) RETURNS int DETERMINISTIC COMMENT 'it''s\n-- x' BEGIN
 -- Table structure for table `types`
@@ -229,7 +232,8 @@ pub fn content(mysql: &Mysql, database: &str) -> String {
         "SELECT CONCAT(IF(table_type = 'VIEW', 'VIEW', IF(table_type = 'SEQUENCE', 'SEQUENCE', 'TABLE')), ' ', '`', REPLACE(table_name, '`', '``'), '`')
             FROM information_schema.tables WHERE table_schema = '{database}' ORDER BY BINARY table_name"
     ));
-    let mut script = format!("USE `{database}`; SHOW CREATE DATABASE `{database}`;\n");
+    let quoted = format!("`{}`", database.replace('`', "``"));
+    let mut script = format!("USE {quoted}; SHOW CREATE DATABASE {quoted};\n");
     for line in tables.lines() {
         let line = line.replace("\\\\", "\\");
         let (kind, name) = line.split_once(' ').expect("two words");
@@ -274,8 +278,7 @@ pub fn content(mysql: &Mysql, database: &str) -> String {
             "FROM (SELECT 1 AS id, 1 AS s, 1 AS row_start, 1 AS row_end) x",
         );
     }
-    let found =
-        mysql.sql(&script).replace(&format!("`{database}`"), "`NAME`").replace(&format!("{database}."), "NAME.");
+    let found = mysql.sql(&script).replace(&quoted, "`NAME`").replace(&format!("{database}."), "NAME.");
     let own = format!("{database}\t");
     found.lines().map(|line| format!("{}\n", line.strip_prefix(&own).unwrap_or(line))).collect()
 }
@@ -302,4 +305,11 @@ pub async fn put_back(
     options: MysqlRestoreOptions,
 ) -> Result<MysqlRestored> {
     MysqlRestore::new(url, options).expect("good options").run(repository, snapshot, "", &()).await
+}
+
+#[track_caller]
+pub fn assert_says(why: &str, words: &[&str]) {
+    for words in words {
+        assert!(why.contains(words), "{words:?} is not in: {why}");
+    }
 }
