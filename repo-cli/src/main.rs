@@ -8,6 +8,8 @@ mod demo;
 mod exit;
 mod human;
 mod json;
+mod mongo;
+mod mysql;
 mod other;
 mod output;
 mod progress;

@@ -3,9 +3,11 @@
 //! | engine | backs up | knows that the dump is whole by |
 //! |---|---|---|
 //! | [`CommandEngine`] | what a command prints | its exit status, the end of its output, its content |
+//! | [`mysql::MysqlEngine`] | MariaDB's and MySQL's databases, in one moment | the exit status of the tool, its last line, what the server says there is |
 //! | [`postgres::PostgresEngine`] | PostgreSQL's databases, in one moment | the exit status of its tools, the archive's end |
 //! | [`Several`] | several of these, in one snapshot | each one's own verdict |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
+//! | [`mongodb::MongoEngine`] | MongoDB, by its own tools | the exit status, the end and the CRC-64 of every collection |
 //! | [`redis::RedisEngine`] | Redis and Valkey, in one moment | the RDB's end and its CRC-64 |
 //! | [`sqlite::SqliteEngine`] | an SQLite database, while others write to it | `integrity_check` of what is stored |
 //! | [`files::FilesEngine`] | files and directories | every file's state before and after it was read |
@@ -76,6 +78,7 @@
 
 pub mod files;
 pub mod gates;
+pub mod mongodb;
 pub mod mysql;
 pub mod postgres;
 pub mod redis;
@@ -87,10 +90,13 @@ mod content;
 mod fed;
 mod intake;
 mod percent;
-mod reading;
 mod redact;
+mod safety;
 mod several;
+mod sort;
 mod stdin;
+mod stored;
+mod worker;
 
 pub use command::{CommandEngine, CommandOptions, OUTPUT_GRACE};
 pub use redact::redact;

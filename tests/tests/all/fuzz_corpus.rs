@@ -78,6 +78,11 @@ fn replay_header() {
 }
 
 #[test]
+fn replay_mongo_archive() {
+    replay("mongo_archive");
+}
+
+#[test]
 fn replay_name() {
     replay("name");
 }

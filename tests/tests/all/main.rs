@@ -25,6 +25,8 @@ mod holds;
 mod kit;
 mod licences;
 mod model;
+mod mongodb;
+mod mongodb_restore;
 mod mysql;
 mod mysql_restore;
 mod postgres;

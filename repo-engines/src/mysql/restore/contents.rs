@@ -2,7 +2,7 @@
 
 use crate::mysql::inventory::{DumpedTable, Inventory};
 use crate::mysql::text;
-use crate::reading::read_small;
+use crate::stored::read_small;
 use dedump_core::{Error, Repository, Result, Snapshot};
 
 /// What a snapshot holds of one database.

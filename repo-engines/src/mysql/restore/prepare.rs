@@ -121,7 +121,7 @@ impl MysqlRestore {
         let missing: Vec<&String> = others.into_iter().filter(|definer| !there.contains(*definer)).collect();
         if !missing.is_empty() && !(self.options.users && contents.users.is_some()) {
             warnings.push(format!(
-                "what is run as a user who is not there fails when it is used: {}; create them, restore them with --users, or leave definers out with --no-definers",
+                "what is run as a user who is not there fails when it is used: {}; create them, restore them with --mysql-users, or leave definers out with --no-definers",
                 some(&missing)
             ));
         }

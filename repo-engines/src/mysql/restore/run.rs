@@ -9,8 +9,9 @@ use super::{MysqlRestore, MysqlRestored, STATEMENT_BYTES};
 use crate::mysql::dump::{MysqlEngine, MysqlOptions};
 use crate::mysql::errors::explain;
 use crate::mysql::text;
-use crate::reading;
-use dedump_core::{BackupOptions, Error, HoldOptions, Progress, Repository, Result, SnapshotId, backup, hold};
+use crate::safety::Safety;
+use crate::stored;
+use dedump_core::{Error, Progress, Repository, Result, SnapshotId};
 
 impl MysqlRestore {
     pub(super) async fn apply(
@@ -21,7 +22,7 @@ impl MysqlRestore {
     ) -> Result<MysqlRestored> {
         let snapshot = prepared.contents.snapshot;
         if self.options.verify_first {
-            reading::verify(repository, snapshot, prepared.streams.clone(), progress).await?;
+            stored::verify(repository, snapshot, prepared.streams.clone(), progress).await?;
         }
         let programs = Programs::read(repository, &prepared, self.options.no_definers).await?;
         let mut restored = MysqlRestored {
@@ -123,23 +124,18 @@ impl MysqlRestore {
         progress: &dyn Progress,
         restored: &mut MysqlRestored,
     ) -> Result<SnapshotId> {
-        let (name, id) = (&prepared.name, prepared.contents.snapshot.id);
+        let name = &prepared.name;
         let options = MysqlOptions { client: self.options.client.clone(), users: false, partial: false };
         let engine = MysqlEngine::of(self.url.with_database(name), options);
         let host = self.url.host();
-        let mut options = BackupOptions::new(format!("safety/{host}/{}", text::encode(name)), host);
-        options.tags.insert("safety".to_owned(), id.to_string());
-        let failed = |error: Error| {
-            Error::Target(format!(
-                "the safety snapshot of {name} failed, so nothing was restored: {error}; to do without one, give --no-safety-snapshot"
-            ))
+        let safety = Safety {
+            what: name,
+            source: format!("safety/{host}/{}", text::encode(name)),
+            host,
+            restored: prepared.contents.snapshot.id,
+            by: &self.options.by,
         };
-        let report = backup(repository, &engine, &options, progress).await.map_err(failed)?;
-        restored.warnings.extend(report.problems);
-        let reason = format!("what {name} was before snapshot {} was restored", id.short());
-        let options = HoldOptions { reason, until_ms: None, by: self.options.by.clone() };
-        hold(repository, report.snapshot.id, &options).await?;
-        Ok(report.snapshot.id)
+        safety.snapshot(&engine, repository, progress, &mut restored.warnings).await
     }
 
     /// Makes users and roles that are not there, and grants to them what they had.
@@ -153,7 +149,7 @@ impl MysqlRestore {
             restored.warnings.push("the dump has no users; none were made".to_owned());
             return Ok(());
         };
-        let script = reading::read_text(repository, prepared.contents.snapshot, stream).await?;
+        let script = stored::read_text(repository, prepared.contents.snapshot, stream).await?;
         let there = accounts(&prepared.client).await?;
         for statement in script.lines().filter(|line| !line.is_empty()) {
             let account = account_of(statement).unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::mysql::client::Client;
 use crate::mysql::dump::dump_programs;
 use crate::mysql::inventory::Described;
 use crate::mysql::{programs, take, text};
-use crate::reading;
+use crate::stored;
 use dedump_core::{Error, Repository, Result};
 
 /// How long it is waited for whoever uses a table that is to move, in seconds.
@@ -40,7 +40,7 @@ impl Programs {
         }
         let mut scripts = Vec::new();
         for stream in streams {
-            let text = reading::read_small(repository, contents.snapshot, &stream).await?;
+            let text = stored::read_small(repository, contents.snapshot, &stream).await?;
             let text = programs::adapted(&text, no_definers, ("", ""));
             scripts.push(Script { is_events: stream.ends_with("events.sql"), what: stream, text });
         }

@@ -4,7 +4,7 @@ use crate::postgres::client::parse_version;
 use crate::postgres::copy;
 use crate::postgres::sql;
 use crate::postgres::url::decode;
-use crate::reading::read_small;
+use crate::stored::read_small;
 use dedump_core::{Error, Repository, Result, Snapshot};
 use serde::Deserialize;
 use std::collections::BTreeMap;

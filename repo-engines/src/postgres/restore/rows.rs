@@ -12,7 +12,7 @@ use crate::postgres::copy;
 use crate::postgres::inventory;
 use crate::postgres::session::Session;
 use crate::postgres::sql;
-use crate::reading;
+use crate::stored;
 use dedump_core::{
     Bytes, Error, Progress, Repository, RestoreOptions, Result, Snapshot, SnapshotId, StreamRecord, Target,
     async_trait, restore,
@@ -111,7 +111,7 @@ impl PostgresRestore {
         let stream = from.stream(&contents).to_owned();
         let mut restored = RowsRestored { streams: vec![stream], ..RowsRestored::default() };
         if self.options.verify_first {
-            reading::verify(repository, snapshot, restored.streams.clone(), progress).await?;
+            stored::verify(repository, snapshot, restored.streams.clone(), progress).await?;
         }
         if self.options.safety_snapshot {
             let id = self.safety_snapshot((&name, snapshot.id), repository, progress, &mut restored.warnings).await?;

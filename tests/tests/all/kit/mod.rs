@@ -4,6 +4,8 @@ pub mod databases;
 pub mod dumps;
 pub mod front;
 pub mod gcs;
+pub mod mongo;
+pub mod mongo_dumps;
 pub mod mysql;
 pub mod places;
 pub mod postgres;

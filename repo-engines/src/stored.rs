@@ -1,4 +1,4 @@
-//! Streams of a snapshot that an engine reads for itself: small ones into memory, others only to verify them.
+//! Streams of a snapshot: small ones read whole, others verified.
 
 use dedump_core::{
     Bytes, Error, Progress, Repository, RestoreOptions, Result, Snapshot, StreamRecord, Target, async_trait, restore,
