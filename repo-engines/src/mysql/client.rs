@@ -52,6 +52,9 @@ impl Flavour {
     }
 }
 
+/// A version: `10.11.19`.
+pub(super) type Version = (u32, u32, u32);
+
 /// A tool of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tool {
@@ -205,7 +208,7 @@ fn as_option(value: &str) -> String {
 }
 
 /// Reads the version out of what a tool or a server says: `10.11.19-MariaDB`, `mysqldump  Ver 8.0.36 for Linux`.
-pub(super) fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
+pub(super) fn parse_version(text: &str) -> Option<Version> {
     let text = text.split_once("Distrib ").or_else(|| text.split_once("from ")).map_or(text, |(_, rest)| rest);
     // What MariaDB's servers say to old clients.
     let text = text.strip_prefix("5.5.5-").unwrap_or(text);

@@ -1,6 +1,6 @@
 //! The engine for MariaDB and MySQL.
 
-use super::client::{Client, ClientOptions, Flavour, Tool};
+use super::client::{Client, ClientOptions, Flavour, Tool, parse_version};
 use super::errors::explain;
 use super::inventory::{self, Described, DumpedTable, Inventory, Server};
 use super::privileges::Lacking;
@@ -129,7 +129,8 @@ impl MysqlEngine {
         let mut databases = Vec::new();
         for name in names {
             let described = described.remove(name).unwrap_or_default();
-            let mut lacking = server.grants.lacking(name, server.flavour);
+            let mut lacking =
+                server.grants.lacking(name, server.flavour, parse_version(&server.version).unwrap_or_default());
             // Views are seen by whoever may select from them.
             lacking.views &= lacking.select || !described.views.is_empty();
             if !lacking.is_nothing() {

@@ -1,7 +1,7 @@
 //! What an account may see. It is told nothing of what it may not: triggers, routines and whole tables are missing from what the
 //! tool dumps, and the tool succeeds all the same. So what it was granted is compared with what a whole dump needs.
 
-use super::client::Flavour;
+use super::client::{Flavour, Version};
 use super::text;
 use std::collections::BTreeSet;
 
@@ -73,11 +73,15 @@ impl Grants {
         self.has_on(database, privileges) || self.grants.iter().filter(is_of).any(|grant| grant.has(privileges))
     }
 
-    /// Returns what the account lacks to see all of a database.
-    pub(super) fn lacking(&self, database: &str, server: Flavour) -> Lacking {
+    /// Returns what the account lacks to see all of a database of a server of this version.
+    pub(super) fn lacking(&self, database: &str, server: Flavour, version: Version) -> Lacking {
         let has = |privileges: &[&str]| self.has_on(database, privileges);
         let sees_routines = match server {
-            Flavour::MariaDb => has(&["SHOW CREATE ROUTINE"]) || self.has_on_table("mysql", "proc", &["SELECT"]),
+            Flavour::MariaDb => {
+                // Before there was such a privilege, all privileges on a database did not show others' routines.
+                version >= (11, 3, 0) && has(&["SHOW CREATE ROUTINE"])
+                    || self.has_on_table("mysql", "proc", &["SELECT"])
+            }
             Flavour::MySql => {
                 self.has_everywhere(&["SHOW_ROUTINE", "SELECT"]) || self.has_on_table("mysql", "proc", &["SELECT"])
             }
@@ -194,7 +198,7 @@ mod tests {
     use super::*;
 
     fn lacking(lines: &[&str], server: Flavour) -> Lacking {
-        Grants::parse(lines.iter().copied()).lacking("app_x", server)
+        Grants::parse(lines.iter().copied()).lacking("app_x", server, (10, 11, 19))
     }
 
     #[test]
@@ -220,7 +224,10 @@ mod tests {
         ] {
             assert_eq!(lacking(&[nothing], Flavour::MariaDb), all, "{nothing}");
         }
-        assert_eq!(lacking(&["GRANT ALL PRIVILEGES ON `app%`.* TO `me`@`%`"], Flavour::MariaDb), routines);
+        let of_database = ["GRANT ALL PRIVILEGES ON `app%`.* TO `me`@`%`"];
+        assert_eq!(lacking(&of_database, Flavour::MariaDb), routines);
+        let newer = Grants::parse(of_database.into_iter()).lacking("app_x", Flavour::MariaDb, (11, 4, 2));
+        assert!(newer.is_nothing());
     }
 
     #[test]

@@ -327,10 +327,13 @@ fn a_password_is_in_no_argument_and_no_environment() {
 #[test]
 fn what_is_of_no_moment_or_not_exact_is_told() {
     let mysql = Mysql::start(&[]);
-    mysql.sql("CREATE DATABASE app; CREATE TABLE app.old (a int) ENGINE = MyISAM; INSERT INTO app.old VALUES (1); CREATE TABLE app.fl (f float, d double)");
+    mysql.sql("CREATE DATABASE app; CREATE TABLE app.old (a int) ENGINE = MyISAM; INSERT INTO app.old VALUES (1); CREATE TABLE app.fl (f float, d double); CREATE USER x@'some.host.invalid'");
     run(async {
         let repository = create(Store::memory()).await.expect("creates");
         let report = back_up(&repository, &mysql.url("app"), MysqlOptions::default()).await.expect("backs up");
-        assert_says(&report.snapshot.record.warnings.join("\n"), &["app.old (MyISAM)", "app.fl.f;"]);
+        assert_says(
+            &report.snapshot.record.warnings.join("\n"),
+            &["app.old (MyISAM)", "app.fl.f;", "`x`@`some.host.invalid` ("],
+        );
     });
 }

@@ -46,6 +46,8 @@ impl Mysql {
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut mysql = Mysql { settings, child: None, port: free_port(), folder };
         mysql.run();
+        // One that a server which looks up no names ignores, and says so wherever it is met.
+        mysql.sql("DELETE FROM mysql.global_priv WHERE host = @@hostname; DELETE FROM mysql.proxies_priv WHERE host = @@hostname; FLUSH PRIVILEGES");
         mysql
     }
 
