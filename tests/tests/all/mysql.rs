@@ -1,11 +1,9 @@
 //! MariaDB, backed up: whole, of one moment, the same bytes again, and never less than all without a word.
 
-use crate::kit::mysql::{AWKWARD, Mysql, assert_says, back_up, content, good, put_back, usual};
+use crate::kit::mysql::{AWKWARD, Mysql, assert_says, back_up, content, good, put_back, tools, usual};
 use crate::kit::{create, get_back, in_time, run, snapshots};
 use dedump_core::{Quality, Repository, Store};
 use dedump_engines::mysql::{ClientOptions, MysqlOptions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 /// Backs up what can't be; returns what the user hears. Nothing is stored.
@@ -19,24 +17,6 @@ async fn refused(repository: &Repository, url: &str, options: MysqlOptions) -> S
 
 fn with_client(client: ClientOptions) -> MysqlOptions {
     MysqlOptions { client, ..MysqlOptions::default() }
-}
-
-/// Puts a program of a test's own beside the others.
-fn program(folder: &Path, name: &str, script: &str) {
-    let path = folder.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the folder takes a file");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
-}
-
-/// Makes a folder of client tools, of which these are others.
-fn tools(others: &[(&str, &str)]) -> (tempfile::TempDir, ClientOptions) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    for name in ["mariadb", "mariadb-dump"] {
-        program(folder.path(), name, &format!("exec /usr/bin/{name} \"$@\""));
-    }
-    others.iter().for_each(|(name, script)| program(folder.path(), name, script));
-    let client = ClientOptions { programs: Some(folder.path().to_owned()), ..ClientOptions::default() };
-    (folder, client)
 }
 
 #[test]
@@ -327,7 +307,7 @@ fn a_password_is_in_no_argument_and_no_environment() {
 #[test]
 fn what_is_of_no_moment_or_not_exact_is_told() {
     let mysql = Mysql::start(&[]);
-    mysql.sql("CREATE DATABASE app; CREATE TABLE app.old (a int) ENGINE = MyISAM; INSERT INTO app.old VALUES (1); CREATE TABLE app.fl (f float, d double); CREATE USER x@'some.host.invalid'");
+    mysql.sql("CREATE DATABASE app; CREATE TABLE app.old (a int PRIMARY KEY) ENGINE = MyISAM; INSERT INTO app.old VALUES (3), (1), (2); CREATE TABLE app.fl (f float, d double); CREATE USER x@'some.host.invalid'");
     run(async {
         let repository = create(Store::memory()).await.expect("creates");
         let report = back_up(&repository, &mysql.url("app"), MysqlOptions::default()).await.expect("backs up");
@@ -335,5 +315,10 @@ fn what_is_of_no_moment_or_not_exact_is_told() {
             &report.snapshot.record.warnings.join("\n"),
             &["app.old (MyISAM)", "app.fl.f;", "`x`@`some.host.invalid` ("],
         );
+        let streams = get_back(&repository, &report.snapshot).await.expect("reads");
+        let text = String::from_utf8_lossy(&streams["tables/old.sql"]).into_owned();
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("INSERT")).collect();
+        let expected = [1, 2, 3].map(|a| format!("INSERT INTO `old` VALUES ({a});"));
+        assert_eq!(rows, expected, "in the order of the key, not in the one that they lie in");
     });
 }

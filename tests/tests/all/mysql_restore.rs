@@ -1,6 +1,6 @@
 //! MariaDB, put back: elsewhere, in the place of what is there, one table, and never half without a word.
 
-use crate::kit::mysql::{AWKWARD, Mysql, assert_says, back_up, content, good, put_back, usual};
+use crate::kit::mysql::{AWKWARD, Mysql, assert_says, back_up, content, good, put_back, tools, usual};
 use crate::kit::{create, in_time, run, snapshots};
 use dedump_core::{Error, Repository, Snapshot, Store, list_holds};
 use dedump_engines::mysql::{MysqlOptions, MysqlRestore, MysqlRestoreOptions, Place};
@@ -270,5 +270,23 @@ fn what_a_killed_restore_has_left_the_next_one_drops() {
         );
         assert_eq!(mysql.databases(), ["app", "copy"]);
         assert_eq!(mysql.number("SELECT COUNT(*) FROM copy.t"), 200_000);
+    });
+}
+
+#[test]
+fn rows_that_are_not_as_many_as_were_dumped_fail_the_restore() {
+    let mysql = Mysql::start(&[]);
+    mysql.sql("CREATE DATABASE app; CREATE TABLE app.t (id int PRIMARY KEY); INSERT INTO app.t VALUES (1), (2), (3)");
+    // A client that loses a row on its way.
+    let loses = "case \"$*\" in *--database=*_dedump_*) grep -v '^(2),' | /usr/bin/mariadb \"$@\";; *) exec /usr/bin/mariadb \"$@\";; esac";
+    let (_folder, client) = tools(&[("mariadb", loses)]);
+    run(async {
+        let repository = create(Store::memory()).await.expect("creates");
+        let snapshot = good(&repository, &mysql, "app").await;
+        mysql.sql("DELETE FROM app.t WHERE id = 1");
+        let options = MysqlRestoreOptions { client, ..replacing() };
+        let why = refused(&repository, &snapshot, &mysql.url("app"), options).await;
+        assert_says(&why, &["table t has 2 rows and had 3", "the database app is as it was"]);
+        assert_eq!((mysql.databases(), mysql.number("SELECT SUM(id) FROM app.t")), (vec!["app".to_owned()], 5));
     });
 }

@@ -57,8 +57,6 @@ pub struct MysqlRestoreOptions {
     pub no_definers: bool,
     /// Whether users that are not there are made as they were.
     pub users: bool,
-    /// Whether rows are loaded one a statement, as they are dumped: slow, and only to be compared with.
-    pub one_row_statements: bool,
     /// Whether everything that is needed is read and decoded before anything is touched.
     pub verify_first: bool,
     /// Whether the database that is there is backed up before it is changed.
@@ -76,7 +74,6 @@ impl Default for MysqlRestoreOptions {
             tables: Vec::new(),
             no_definers: false,
             users: false,
-            one_row_statements: false,
             verify_first: false,
             safety_snapshot: true,
             by: "dedump".to_owned(),

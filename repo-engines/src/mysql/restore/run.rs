@@ -107,9 +107,8 @@ impl MysqlRestore {
                 Adapt { sequences: (dumped, prepared.name.clone()), others: Some((names, prepared.name.clone())) }
             }
         };
-        let usual =
+        let statement_bytes_max =
             usize::try_from(prepared.server.packet_bytes_max / 2).unwrap_or(STATEMENT_BYTES).min(STATEMENT_BYTES);
-        let statement_bytes_max = if self.options.one_row_statements { 0 } else { usual };
         let feed = Feed { client, database: own, adapt, statement_bytes_max };
         feed.run(repository, contents.snapshot, &prepared.streams, progress).await?;
         compare(prepared, own, restored).await?;

@@ -5,8 +5,10 @@
 use super::postgres::output;
 use super::servers::free_port;
 use dedump_core::{BackupOptions, BackupReport, Repository, Result, Snapshot, backup};
-use dedump_engines::mysql::{MysqlEngine, MysqlOptions, MysqlRestore, MysqlRestoreOptions, MysqlRestored};
-use std::os::unix::fs::MetadataExt;
+use dedump_engines::mysql::{
+    ClientOptions, MysqlEngine, MysqlOptions, MysqlRestore, MysqlRestoreOptions, MysqlRestored,
+};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -32,7 +34,7 @@ impl Mysql {
         for program in ["/usr/sbin/mariadbd", "/usr/bin/mariadb-install-db", "/usr/bin/mariadb-dump"] {
             assert!(
                 Path::new(program).exists(),
-                "{program} is missing: install Debian's packages mariadb-server and mariadb-client, or let tests/run do it"
+                "{program} is missing: install Debian's packages mariadb-server-core and mariadb-client, or let tests/run do it"
             );
         }
         let folder = tempfile::Builder::new().prefix("dedump-my-").tempdir().expect("a temporary folder");
@@ -314,4 +316,22 @@ pub fn assert_says(why: &str, words: &[&str]) {
     for words in words {
         assert!(why.contains(words), "{words:?} is not in: {why}");
     }
+}
+
+/// Puts a program of a test's own beside the others.
+fn program(folder: &Path, name: &str, script: &str) {
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the folder takes a file");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+}
+
+/// Makes a folder of client tools, of which these are others.
+pub fn tools(others: &[(&str, &str)]) -> (tempfile::TempDir, ClientOptions) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["mariadb", "mariadb-dump"] {
+        program(folder.path(), name, &format!("exec /usr/bin/{name} \"$@\""));
+    }
+    others.iter().for_each(|(name, script)| program(folder.path(), name, script));
+    let client = ClientOptions { programs: Some(folder.path().to_owned()), ..ClientOptions::default() };
+    (folder, client)
 }
