@@ -9,6 +9,7 @@ mod exit;
 mod human;
 mod json;
 mod mongo;
+mod mysql;
 mod other;
 mod output;
 mod progress;

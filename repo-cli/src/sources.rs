@@ -3,12 +3,14 @@
 use crate::client::ClientArgs;
 use crate::exit::Failure;
 use crate::mongo::{self, MongoArgs};
+use crate::mysql::{self, MysqlClientArgs};
 use crate::redis::{self, RedisArgs};
 use crate::{args, secret};
 use clap::{Args, ValueEnum};
 use dedump_core::Engine;
 use dedump_engines::files::{FilesEngine, FilesOptions};
 use dedump_engines::mongodb::{MongoEngine, MongoOptions};
+use dedump_engines::mysql::{MysqlEngine, MysqlOptions};
 use dedump_engines::postgres::{DumpPart, PostgresEngine, PostgresOptions};
 use dedump_engines::redis::{RedisEngine, RedisOptions};
 use dedump_engines::sqlite::{SqliteEngine, SqliteOptions};
@@ -67,7 +69,7 @@ pub struct SourceArgs {
     /// Leave the rows of this table out, or of those that match the pattern; may be repeated
     #[arg(long, value_name = "PATTERN", help_heading = DATABASES)]
     exclude_table_data: Vec<String>,
-    /// Dump no roles and tablespaces
+    /// Dump no roles, users and tablespaces
     #[arg(long, help_heading = DATABASES)]
     no_globals: bool,
     /// Count no rows
@@ -85,6 +87,8 @@ pub struct SourceArgs {
     redis: RedisArgs,
     #[command(flatten)]
     mongo: MongoArgs,
+    #[command(flatten)]
+    mysql: MysqlClientArgs,
 }
 
 const SOURCES: &str = "Sources";
@@ -137,6 +141,7 @@ impl SourceArgs {
             .or_else(|| self.client.first_given())
             .or_else(|| self.redis.first_given())
             .or_else(|| self.mongo.first_given())
+            .or_else(|| self.mysql.first_given())
     }
 
     /// Returns whether sources that fail are left out.
@@ -173,6 +178,7 @@ impl SourceArgs {
             redis: if has(is_redis) { self.redis.options(&self.client)? } else { RedisOptions::default() },
             sqlite: self.sqlite(),
             mongo: if has(is_mongo) { self.mongo()? } else { MongoOptions::default() },
+            mysql: if has(is_mysql) { self.mysql()? } else { MysqlOptions::default() },
         };
         let mut sources = Vec::with_capacity(words.len());
         for word in words {
@@ -221,6 +227,11 @@ impl SourceArgs {
         self.mongo.options(&self.client, self.order_by_key, self.redis.spill_dir())
     }
 
+    fn mysql(&self) -> Result<MysqlOptions, Failure> {
+        let client = self.mysql.options(&self.client)?;
+        Ok(MysqlOptions { client, users: !self.no_globals, partial: self.partial })
+    }
+
     fn postgres(&self) -> Result<PostgresOptions, Failure> {
         Ok(PostgresOptions {
             client: self.client.options()?,
@@ -241,10 +252,10 @@ impl SourceArgs {
 /// There is one.
 pub fn check_passwords(client: &ClientArgs, words: &[OsString]) -> Result<(), Failure> {
     let has = |is_one: fn(&str) -> bool| words.iter().any(|word| word.to_str().is_some_and(is_one));
-    let kinds: [fn(&str) -> bool; 3] = [is_postgres, is_redis, is_mongo];
+    let kinds: [fn(&str) -> bool; 4] = [is_postgres, is_redis, is_mongo, is_mysql];
     if client.has_password() && kinds.into_iter().filter(|is_one| has(*is_one)).count() > 1 {
         return Err(Failure::usage(
-            "one password for two kinds of databases? give PostgreSQL's in ~/.pgpass, Redis's in REDISCLI_AUTH, or another in its URL",
+            "one password for two kinds of databases? give PostgreSQL's in ~/.pgpass, Redis's in REDISCLI_AUTH, MariaDB's in ~/.my.cnf, or another in its URL",
         ));
     }
     Ok(())
@@ -262,6 +273,11 @@ struct Options {
     redis: RedisOptions,
     sqlite: SqliteOptions,
     mongo: MongoOptions,
+    mysql: MysqlOptions,
+}
+
+fn is_mysql(word: &str) -> bool {
+    split(word).is_some_and(|(_, url, _)| mysql::is_url(url))
 }
 
 fn is_mongo(word: &str) -> bool {
@@ -283,8 +299,8 @@ fn split(word: &str) -> Option<(Option<&str>, &str, &str)> {
         _ => (None, word),
     };
     let (scheme, after) = rest.split_once(':')?;
-    let is_known = ["postgres", "postgresql", "sqlite", "mongodb", "mongodb+srv", "files", "cmd"].contains(&scheme)
-        || redis::SCHEMES.contains(&scheme);
+    let known = ["postgres", "postgresql", "mysql", "mariadb", "sqlite", "mongodb", "mongodb+srv", "files", "cmd"];
+    let is_known = known.contains(&scheme) || redis::SCHEMES.contains(&scheme);
     is_known.then_some((name, rest, after))
 }
 
@@ -296,7 +312,7 @@ fn source(
 ) -> Result<(String, Box<dyn Engine>), Failure> {
     let unknown = || {
         Failure::usage(format!(
-            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, redis://HOST, sqlite:///PATH, mongodb://HOST, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
+            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE, redis://HOST, sqlite:///PATH, mongodb://HOST, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
              -- before a command"
         ))
     };
@@ -319,6 +335,14 @@ fn source(
     }
     if mongo::is_url(url) {
         let engine = MongoEngine::new(url, options.mongo.clone())?;
+        let name = name.map_or_else(|| engine.usual_name(), str::to_owned);
+        return Ok(match listener.cloned() {
+            Some(listener) => (name, Box::new(engine.on_stderr(move |bytes| listener(bytes)))),
+            None => (name, Box::new(engine)),
+        });
+    }
+    if mysql::is_url(url) {
+        let engine = MysqlEngine::new(url, options.mysql.clone())?;
         let name = name.map_or_else(|| engine.usual_name(), str::to_owned);
         return Ok(match listener.cloned() {
             Some(listener) => (name, Box::new(engine.on_stderr(move |bytes| listener(bytes)))),
@@ -363,7 +387,9 @@ mod tests {
         check("mongodb+srv://h/shop", Some((None, "mongodb+srv://h/shop", "//h/shop")));
         check("etc=files:/etc", Some((Some("etc"), "files:/etc", "/etc")));
         check("conf=cmd:cat x", Some((Some("conf"), "cmd:cat x", "cat x")));
-        for word in ["pg_dump", "-", "mysql://x", "name=", "a:b=cmd:x"] {
+        check("mysql://me@h/app", Some((None, "mysql://me@h/app", "//me@h/app")));
+        check("db=mariadb://h", Some((Some("db"), "mariadb://h", "//h")));
+        for word in ["pg_dump", "-", "oracle://x", "name=", "a:b=cmd:x"] {
             check(word, None);
         }
     }

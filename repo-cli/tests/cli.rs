@@ -16,6 +16,8 @@ mod hosts;
 mod killed;
 #[path = "cli/mongodb.rs"]
 mod mongodb;
+#[path = "cli/mysql.rs"]
+mod mysql;
 #[path = "cli/network.rs"]
 mod network;
 #[path = "cli/prune.rs"]
@@ -41,6 +43,8 @@ mod kit {
     pub mod front;
     #[allow(dead_code)] // the integration tests use the rest
     pub mod mongo;
+    #[allow(dead_code, clippy::print_stderr)] // likewise, and see what the server said
+    pub mod mysql;
     #[allow(dead_code, clippy::print_stderr)] // the integration tests use the rest, and see what the server said
     pub mod postgres;
     pub mod proxy;

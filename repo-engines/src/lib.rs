@@ -3,6 +3,7 @@
 //! | engine | backs up | knows that the dump is whole by |
 //! |---|---|---|
 //! | [`CommandEngine`] | what a command prints | its exit status, the end of its output, its content |
+//! | [`mysql::MysqlEngine`] | MariaDB's and MySQL's databases, in one moment | the exit status of the tool, its last line, what the server says there is |
 //! | [`postgres::PostgresEngine`] | PostgreSQL's databases, in one moment | the exit status of its tools, the archive's end |
 //! | [`Several`] | several of these, in one snapshot | each one's own verdict |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
@@ -78,6 +79,7 @@
 pub mod files;
 pub mod gates;
 pub mod mongodb;
+pub mod mysql;
 pub mod postgres;
 pub mod redis;
 pub mod sqlite;
@@ -85,6 +87,7 @@ pub mod sqlite;
 mod child;
 mod command;
 mod content;
+mod fed;
 mod intake;
 mod percent;
 mod redact;

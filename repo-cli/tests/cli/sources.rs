@@ -41,7 +41,7 @@ fn sources_that_cannot_be_are_refused_before_anything_is_read() {
     for (args, part) in [
         (&["cmd:echo x", "cmd:true"][..], "name them, as in --name nightly"),
         (&["cmd:echo x", "cmd:echo y", "--name", "n"], "two sources are called \"echo\" and \"echo\""),
-        (&["mysql://db/app", "--name", "n"], "what is \"mysql://db/app\"? a source is postgres://"),
+        (&["oracle://db/app", "--name", "n"], "what is \"oracle://db/app\"? a source is postgres://"),
         (&["postgres://db/a/b"], "a slash is in the database's name"),
         (&["postgres://me:s3cret@db/a?x"], "a parameter has no value"),
         (&["postgres://db/app", "-", "--name", "n"], "give sources, or - for standard input"),

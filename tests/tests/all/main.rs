@@ -27,6 +27,8 @@ mod licences;
 mod model;
 mod mongodb;
 mod mongodb_restore;
+mod mysql;
+mod mysql_restore;
 mod postgres;
 mod postgres_engine;
 mod postgres_engine_failures;

@@ -37,7 +37,7 @@ pub struct DatabaseArgs {
     /// Restore this schema alone; may be repeated
     #[arg(long = "schema", value_name = "SCHEMA", help_heading = DATABASES)]
     schemas: Vec<String>,
-    /// Restore this table alone; may be repeated
+    /// Restore this table alone, of MariaDB and MySQL without a schema; may be repeated
     #[arg(long = "table", value_name = "SCHEMA.TABLE", help_heading = DATABASES)]
     tables: Vec<String>,
     /// Restore only those rows of the one table for which this SQL condition holds, into the table that is there
@@ -151,6 +151,8 @@ impl DatabaseArgs {
             ("--schema", !self.schemas.is_empty()),
             ("--table", !self.tables.is_empty()),
             ("--drop-old", self.drop_old),
+            ("--where", self.condition.is_some()),
+            ("--on-conflict", self.on_conflict.is_some()),
             ("--disconnect", self.disconnect),
             ("--part", self.part.is_some()),
             ("--disable-triggers", self.disable_triggers),
@@ -170,6 +172,16 @@ impl DatabaseArgs {
     /// Returns whether what is there is to be replaced.
     pub fn is_to_replace(&self) -> bool {
         self.replace
+    }
+
+    /// Returns whether what was replaced is dropped.
+    pub(super) fn drops_old(&self) -> bool {
+        self.drop_old
+    }
+
+    /// Returns the tables that are restored alone.
+    pub(super) fn tables(&self) -> &[String] {
+        &self.tables
     }
 
     /// Returns how the client reaches a server, as far as the flags are those of all servers.

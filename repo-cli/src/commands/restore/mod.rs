@@ -4,6 +4,7 @@ mod confirm;
 mod database;
 mod database_report;
 mod mongodb;
+mod mysql;
 mod plan;
 mod prices;
 mod redis;
@@ -26,6 +27,7 @@ use dedump_core::{
 };
 use dedump_engines::postgres::AsDumped;
 use mongodb::MongoArgs;
+use mysql::MysqlArgs;
 use redis::RedisArgs;
 use serde_json::json;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -49,6 +51,7 @@ Where it goes:
   --to DIR                            the whole snapshot, a file for each stream
   --to files:DIR                      the files that `dedump backup files:PATH` has backed up; see Files
   --to postgres://USER@HOST/DATABASE  a database that `dedump backup postgres://...` has dumped; see Databases
+  --to mysql://USER@HOST/DATABASE     a database that `dedump backup mysql://...` has dumped; see MariaDB and MySQL
   --to sqlite:///PATH                 a file that `dedump backup sqlite:///...` has backed up; takes --replace and --dry-run
   --to redis://HOST[/NUMBER]          keys that `dedump backup redis://...` has backed up; see Redis and Valkey
   --to rdb:FILE                       the same as an RDB file, with the steps that make a server load it
@@ -110,6 +113,8 @@ pub struct RestoreArgs {
     redis: RedisArgs,
     #[command(flatten)]
     mongo: MongoArgs,
+    #[command(flatten)]
+    mysql: MysqlArgs,
 }
 
 /// Where restored streams go.
@@ -132,6 +137,12 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
     }
     let to = args.to.first().cloned();
     let to = to.as_deref();
+    if let Some(url) = to.and_then(mysql::url) {
+        return mysql::run(context, &args, url);
+    }
+    if let Some(flag) = args.mysql.first_given() {
+        return Err(Failure::usage(format!("{flag} is for MariaDB and MySQL: --to mysql://USER@HOST/DATABASE")));
+    }
     if let Some(url) = to.and_then(mongodb::url) {
         return mongodb::run(context, &args, url);
     }

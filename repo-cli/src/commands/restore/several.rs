@@ -3,6 +3,7 @@
 use super::RestoreArgs;
 use super::database::{self, ToPostgres};
 use super::mongodb::{self, ToMongo};
+use super::mysql::{self, ToMysql};
 use super::redis::{self, Target, ToRedis};
 use super::sqlite::{self, ToSqlite};
 use super::way::{Way, several};
@@ -54,6 +55,9 @@ fn way_of(url: &str) -> Option<Make> {
     }
     if mongodb::url(path).is_some() {
         return Some(|args, url| Ok(Box::new(ToMongo::new(args, url)?)));
+    }
+    if mysql::url(path).is_some() {
+        return Some(|args, url| Ok(Box::new(ToMysql::new(args, url)?)));
     }
     match redis::target(path) {
         Some(Target::Server(_)) => Some(|args, url| Ok(Box::new(ToRedis::new(args, url)?))),

@@ -39,6 +39,7 @@ pub(super) trait Way {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Turn {
     Postgres,
+    Mysql,
     Sqlite,
     Mongo,
     Redis,

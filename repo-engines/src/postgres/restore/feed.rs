@@ -3,47 +3,16 @@
 //! A tool that ends early has either failed, and then what it said is the error; or it has all that it wants, such as an
 //! archive's table of contents, and then nothing more is read for it.
 
-use crate::child::{self, Group, Invocation};
+use crate::child::Invocation;
+use crate::fed::{FedTool, Taker};
 use crate::postgres::copy;
 use crate::postgres::created;
 use dedump_core::{
     Bytes, Error, Progress, Repository, RestoreOptions, Result, Snapshot, StreamRecord, Target, async_trait, restore,
 };
-use std::process::Stdio;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
-/// Bytes of a tool's error output that are kept.
-const SAID_BYTES: usize = 4 * 1024;
 /// Ends a restore whose tool has all that it wants; nobody sees it.
 const ENOUGH: &str = "the tool has all that it wants";
-
-/// Takes what a tool prints.
-#[async_trait]
-pub(super) trait Taker: Send {
-    /// Takes the next bytes.
-    async fn take(&mut self, bytes: &[u8]) -> Result<()>;
-}
-
-/// Keeps what a tool prints in memory, up to a limit.
-pub(super) struct Kept {
-    pub(super) bytes: Vec<u8>,
-    pub(super) bytes_max: usize,
-}
-
-#[async_trait]
-impl Taker for Kept {
-    async fn take(&mut self, bytes: &[u8]) -> Result<()> {
-        self.bytes.extend_from_slice(bytes);
-        if self.bytes.len() > self.bytes_max {
-            return Err(Error::Target(format!(
-                "the archive's table of contents has more than {} bytes",
-                self.bytes_max
-            )));
-        }
-        Ok(())
-    }
-}
 
 /// How much of a stream its tool must read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,113 +75,37 @@ struct Pipe<'a> {
     has_enough: bool,
 }
 
-/// A tool that runs. Dropped, it is killed with its group.
+/// A tool that runs, and the head of the stream that it is fed.
 struct Tool {
-    // Before the child: see `child::Running`.
-    group: Group,
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
-    said: Vec<u8>,
+    fed: FedTool,
     /// The moment to put back into the first bytes of an archive.
     moment: Option<String>,
     head: Vec<u8>,
-    /// What it is called, whatever it is that runs it.
-    name: &'static str,
 }
 
 impl Tool {
     fn start(invocation: &Invocation, stream: &StreamRecord) -> Result<Tool> {
-        let mut command = invocation.command();
-        command.stdin(Stdio::piped());
-        let (group, mut child) = invocation.spawn(&mut command)?;
-        let stdin = child.stdin.take().expect("stdin is piped");
-        child::enlarge_pipe(&stdin);
-        // What the tool is told before the stream: a password, a list.
+        // What it is called, whatever it is that runs it.
+        let name = if stream.name.ends_with(copy::SUFFIX) { "psql" } else { "pg_restore" };
         Ok(Tool {
-            group,
-            stdin: Some(stdin),
-            stdout: child.stdout.take(),
-            stderr: child.stderr.take(),
-            child,
-            said: Vec::new(),
+            fed: FedTool::start(invocation, name)?,
             moment: stream.facts.get(created::FACT).cloned(),
+            // What the tool is told before the stream: a password, a list.
             head: invocation.input.clone(),
-            name: if stream.name.ends_with(copy::SUFFIX) { "psql" } else { "pg_restore" },
         })
     }
 
-    /// Writes bytes while what the tool prints is read; `false`: it takes no more. Without bytes, reads to the end.
-    async fn exchange(&mut self, bytes: Option<&[u8]>, taker: &mut dyn Taker) -> Result<bool> {
-        let mut stdin = self.stdin.take();
-        let mut written = false;
-        {
-            let write = async {
-                match (&mut stdin, bytes) {
-                    (Some(stdin), Some(bytes)) => {
-                        let all = async {
-                            stdin.write_all(bytes).await?;
-                            stdin.flush().await
-                        };
-                        all.await.is_ok()
-                    }
-                    (_, bytes) => bytes.is_none(),
-                }
-            };
-            let mut write = std::pin::pin!(write);
-            let (mut out, mut err) = (vec![0; 64 * 1024], [0; SAID_BYTES]);
-            let mut is_written = false;
-            while !is_written || bytes.is_none() && (self.stdout.is_some() || self.stderr.is_some()) {
-                let (stdout, stderr) = (&mut self.stdout, &mut self.stderr);
-                tokio::select! {
-                    done = &mut write, if !is_written => (written, is_written) = (done, true),
-                    read = read(stdout, &mut out), if stdout.is_some() => match read {
-                        0 => self.stdout = None,
-                        read => taker.take(&out[..read]).await?,
-                    },
-                    read = read(stderr, &mut err), if stderr.is_some() => match read {
-                        0 => self.stderr = None,
-                        read => {
-                            self.said.extend_from_slice(&err[..read]);
-                            self.said.drain(..self.said.len().saturating_sub(SAID_BYTES));
-                        }
-                    },
-                }
-            }
-        }
-        if bytes.is_some() && written {
-            self.stdin = stdin;
-        }
-        Ok(written)
-    }
-
     /// Closes its input and waits for its end.
-    async fn end(mut self, taker: &mut dyn Taker, counts_errors: bool) -> Result<Fed> {
-        drop(self.stdin.take());
-        self.exchange(None, taker).await?;
-        let status = self.child.wait().await;
-        let status = status.map_err(|error| Error::DumpFailed(format!("cannot wait for {}: {error}", self.name)))?;
-        if status.success() {
-            self.group.spare();
-            return Ok(Fed::default());
-        }
-        let failure = child::failed(&format!("{} {}", self.name, child::describe_failure(status)), &self.said);
-        match ignored_errors(&self.said) {
-            Some(errors_n) if counts_errors && status.code() == Some(1) => {
-                self.group.spare();
-                Ok(Fed { errors_n, problems: vec![failure.to_string()] })
+    async fn end(self, taker: &mut dyn Taker, counts_errors: bool) -> Result<Fed> {
+        let Err(ended) = self.fed.end(taker).await? else { return Ok(Fed::default()) };
+        match ignored_errors(&ended.said) {
+            Some(errors_n) if counts_errors && ended.status.code() == Some(1) => {
+                let problems = vec![ended.failure().to_string()];
+                ended.spare();
+                Ok(Fed { errors_n, problems })
             }
-            _ => Err(failure),
+            _ => Err(ended.failure()),
         }
-    }
-}
-
-async fn read(from: &mut Option<impl tokio::io::AsyncRead + Unpin>, piece: &mut [u8]) -> usize {
-    match from {
-        // What can't be read has ended; the exit status judges it.
-        Some(from) => from.read(piece).await.unwrap_or(0),
-        None => 0,
     }
 }
 
@@ -227,7 +120,7 @@ impl Pipe<'_> {
     /// Hands bytes to the tool. It may have enough.
     async fn hand_on(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(tool) = &mut self.tool else { return Ok(()) };
-        if tool.exchange(Some(bytes), self.feed.taker).await? {
+        if tool.fed.exchange(Some(bytes), self.feed.taker).await? {
             return Ok(());
         }
         // It takes no more: it has failed and says why, or has all that it wants.

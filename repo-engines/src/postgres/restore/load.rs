@@ -1,8 +1,9 @@
 //! Fills an empty database: by one `pg_restore`, or by several side by side where large tables have streams of their own.
 
 use super::contents::{Contents, TableName, TableStream};
-use super::feed::{Fed, Feed, Kept, Need};
+use super::feed::{Fed, Feed, Need};
 use crate::child::Invocation;
+use crate::fed::Kept;
 use crate::postgres::client::Client;
 use crate::postgres::copy;
 use crate::postgres::dump::DumpPart;

@@ -4,8 +4,9 @@
 //! the table's own stream is read where it has one.
 
 use super::contents::{Contents, TableName, TableStream};
-use super::feed::{Feed, Need, Taker};
+use super::feed::{Feed, Need};
 use super::{PostgresRestore, hints, load, selection};
+use crate::fed::Taker;
 use crate::postgres::client::Client;
 use crate::postgres::copy;
 use crate::postgres::inventory;

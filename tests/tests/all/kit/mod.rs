@@ -6,6 +6,7 @@ pub mod front;
 pub mod gcs;
 pub mod mongo;
 pub mod mongo_dumps;
+pub mod mysql;
 pub mod places;
 pub mod postgres;
 pub mod proxy;
