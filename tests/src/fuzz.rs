@@ -28,6 +28,7 @@ use dedump_core::{ChunkId, PackId, RepositoryId, SessionId};
 // bincode makes room for a string of the length that the bytes announce, up to this limit, before it reads it.
 use dedump_core::limits::RECORD_BYTES_MAX;
 use dedump_engines::mongodb::internals::{archive, id_of, one_after_another};
+use dedump_engines::mysql::internals::{rebuilt, split};
 use dedump_engines::redis::internals::canonical;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -45,7 +46,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "chunker", run: chunker, allocation_bytes_max: ALLOCATION_BYTES, seeds: chunker_seeds },
     Target { name: "compress", run: compress, allocation_bytes_max: ALLOCATION_BYTES, seeds: compress_seeds },
     Target { name: "fragment", run: fragment, allocation_bytes_max: ALLOCATION_BYTES, seeds: fragment_seeds },
@@ -56,6 +57,7 @@ pub const TARGETS: [Target; 12] = [
         allocation_bytes_max: ALLOCATION_BYTES,
         seeds: mongo_archive_seeds,
     },
+    Target { name: "mysql_dump", run: mysql_dump, allocation_bytes_max: ALLOCATION_BYTES, seeds: mysql_dump_seeds },
     Target { name: "name", run: name, allocation_bytes_max: ALLOCATION_BYTES, seeds: name_seeds },
     Target { name: "node", run: node, allocation_bytes_max: ALLOCATION_BYTES, seeds: node_seeds },
     Target { name: "pack", run: pack, allocation_bytes_max: ALLOCATION_BYTES, seeds: pack_seeds },
@@ -125,6 +127,14 @@ pub fn mongo_archive(input: &[u8]) {
     if let Ok(archive) = one_after_another(input) {
         same(one_after_another(&archive), archive);
     }
+}
+
+/// What `mariadb-dump` prints: it is taken apart, and its rows are put together, alike however it comes.
+pub fn mysql_dump(input: &[u8]) {
+    assert_eq!(split(input, 7), split(input, usize::MAX), "the pieces show");
+    assert!(rebuilt(input, 0, 5) == input, "rows that are not put together stay as they are");
+    let together = rebuilt(input, 1000, usize::MAX);
+    assert!(rebuilt(input, 1000, 5) == together && together.len() <= input.len(), "the pieces show");
 }
 
 /// An RDB off the wire: what can be sorted is an RDB, and sorted it stays as it is.
@@ -591,6 +601,24 @@ fn mongo_archive_seeds() -> Vec<Vec<u8>> {
         ]),
         archive(&[("shop", "system.buckets.weather", "timeseries", document)]),
         document.to_vec(),
+    ]
+}
+
+fn mysql_dump_seeds() -> Vec<Vec<u8>> {
+    let seed = |parts: &[&str]| parts.concat().into_bytes();
+    let head = "-- MariaDB dump 10.19\n--\n/*!40101 SET NAMES utf8mb4 */;\n--\n-- Current Database: `a`\n--\n\nCREATE DATABASE `a`;\n";
+    let table = "-- Table structure for table `t`\nCREATE TABLE `t` (\n  `x` int COMMENT '\\'\n-- x'\n);\n-- Dumping data for table `t`\n";
+    let rows = "INSERT INTO `t` VALUES (1,'a');\nINSERT INTO `t` VALUES (2,'b');\n";
+    let named = "INSERT INTO `t` (`a``) VALUES (`, b) VALUES (1);\nINSERT INTO `t` (`a``) VALUES (`, b) VALUES (2);\n";
+    let tail = "/*!40103 SET TIME_ZONE=@OLD_TIME_ZONE */;\n\n-- Dump completed\n";
+    let position =
+        "-- CHANGE MASTER TO MASTER_LOG_FILE='b.1', MASTER_LOG_POS=12;\n-- SET GLOBAL gtid_slave_pos='0-1-8';\n";
+    vec![
+        seed(&[head, table, rows, tail]),
+        seed(&[head, position, table, named, rows, "-- Final view structure for view `v`\nx '\\'' \"y` -- \n", tail]),
+        seed(&[rows, "DO 1;\n", rows]),
+        seed(&["INSERT  IGNORE INTO `t` VALUES (1);\n"]),
+        seed(&["-- WHERE:  x\n-- Sequence structure for `s`\n"]),
     ]
 }
 

@@ -49,3 +49,41 @@ pub use client::ClientOptions;
 pub use dump::{MysqlEngine, MysqlOptions};
 pub use restore::{MysqlPlan, MysqlRestore, MysqlRestoreOptions, MysqlRestored, Place, STATEMENT_BYTES};
 pub use url::MysqlUrl;
+
+/// Doors for the project's own tests; no part of the public surface, and free to change.
+#[doc(hidden)]
+pub mod internals {
+    use super::split::{Piece, Splitter};
+
+    /// Sections with their bytes, and how many rows there are.
+    pub type Sections = (Vec<(String, Vec<u8>)>, u64);
+
+    /// Takes the output of the dump tool apart that comes in pieces of so many bytes; returns each section with its bytes, and
+    /// all rows.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn split(dump: &[u8], piece_bytes: usize) -> Result<Sections, String> {
+        let mut splitter = Splitter::default();
+        let (mut sections, mut rows_n) = (vec![(String::new(), Vec::new())], 0);
+        for piece in dump.chunks(piece_bytes) {
+            splitter.feed(piece, &mut |piece| {
+                match piece {
+                    Piece::Begin(section, rows) => {
+                        rows_n += rows.rows_n;
+                        sections.push((format!("{section:?}"), Vec::new()));
+                    }
+                    Piece::Bytes(bytes) => {
+                        sections.last_mut().expect("there is one").1.extend_from_slice(bytes);
+                    }
+                    Piece::Told(told) => sections.push((format!("{told:?}"), Vec::new())),
+                }
+                Ok(())
+            })?;
+        }
+        rows_n += splitter.end()?.rows_n;
+        Ok((sections, rows_n))
+    }
+
+    pub use super::restore::rebuilt;
+}

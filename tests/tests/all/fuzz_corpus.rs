@@ -83,6 +83,11 @@ fn replay_mongo_archive() {
 }
 
 #[test]
+fn replay_mysql_dump() {
+    replay("mysql_dump");
+}
+
+#[test]
 fn replay_name() {
     replay("name");
 }

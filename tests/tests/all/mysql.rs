@@ -234,9 +234,13 @@ fn a_dump_that_breaks_off_stores_nothing() {
     run(async {
         let repository = create(Store::memory()).await.expect("creates");
         // Tools that end well, and have not written all.
-        let cut = [("mariadb-dump", "/usr/bin/mariadb-dump \"$@\" | sed '$d'")];
-        let (_folder, client) = tools(&cut);
-        assert_says(&refused(&repository, &url, with_client(client)).await, &["-- Dump completed"]);
+        for of in ["--databases", "--routines"] {
+            let cut = format!(
+                "case \"$*\" in *{of}*) /usr/bin/mariadb-dump \"$@\" | sed '$d';; *) exec /usr/bin/mariadb-dump \"$@\";; esac"
+            );
+            let (_folder, client) = tools(&[("mariadb-dump", &cut)]);
+            assert_says(&refused(&repository, &url, with_client(client)).await, &["-- Dump completed"]);
+        }
         let skip = "case \"$*\" in *--databases*) exec /usr/bin/mariadb-dump \"$@\" --no-data;; *) exec /usr/bin/mariadb-dump \"$@\";; esac";
         let (_folder, client) = tools(&[("mariadb-dump", &skip.replace("\"$@\" --no-data", "--no-data \"$@\""))]);
         assert_says(
@@ -307,7 +311,7 @@ fn a_password_is_in_no_argument_and_no_environment() {
 #[test]
 fn what_is_of_no_moment_or_not_exact_is_told() {
     let mysql = Mysql::start(&[]);
-    mysql.sql("CREATE DATABASE app; CREATE TABLE app.old (a int PRIMARY KEY) ENGINE = MyISAM; INSERT INTO app.old VALUES (3), (1), (2); CREATE TABLE app.fl (f float, d double); CREATE USER x@'some.host.invalid'");
+    mysql.sql("CREATE DATABASE app; CREATE TABLE app.old (a int PRIMARY KEY) ENGINE = MyISAM; INSERT INTO app.old VALUES (3), (1), (2); CREATE TABLE app.fl (f float, d double); CREATE USER x@'some.host.invalid'; FLUSH PRIVILEGES");
     run(async {
         let repository = create(Store::memory()).await.expect("creates");
         let report = back_up(&repository, &mysql.url("app"), MysqlOptions::default()).await.expect("backs up");

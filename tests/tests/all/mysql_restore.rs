@@ -211,6 +211,17 @@ fn a_restore_that_fails_leaves_what_was_there() {
         check(&wide, &target.url("wide"), usual(), &["a row of table t has 18000", "SET GLOBAL max_allowed_packet"])
             .await;
         target.sql("CREATE USER me@'%'; GRANT ALL ON `app%`.* TO me@'%'; GRANT SELECT ON mysql.proc TO me@'%'");
+        // What comes last fails, when the tables are in their place: they go back.
+        target.sql(
+            "SET GLOBAL log_bin_trust_function_creators = ON; CREATE USER less@'%'; GRANT ALL ON `app%`.* TO less@'%'; REVOKE EVENT ON `app%`.* FROM less@'%'",
+        );
+        let nobody = MysqlRestoreOptions { no_definers: true, ..usual() };
+        check(&snapshot, &target.url_of("less", "app2"), nobody, &["events.sql: ", "there is still no database app2"])
+            .await;
+        let blind = MysqlRestoreOptions { no_definers: true, safety_snapshot: false, ..replacing() };
+        let why = ["GRANT EVENT ON `app`.* TO `less`@`%`; GRANT SELECT ON mysql.proc", "can be replaced"];
+        check(&snapshot, &target.url_of("less", "app"), blind, &why).await;
+        target.sql("SET GLOBAL log_bin_trust_function_creators = OFF");
         let me = target.url_of("me", "app");
         check(&snapshot, &me, replacing(), &["`me`@`%` may give that to nobody else", "--no-definers"]).await;
         let careless = MysqlRestoreOptions { safety_snapshot: false, no_definers: true, ..replacing() };

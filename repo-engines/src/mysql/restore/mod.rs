@@ -157,3 +157,13 @@ impl MysqlRestore {
         Box::pin(self.apply(prepared, repository, progress)).await.map_err(errors::of_target)
     }
 }
+
+/// Rebuilds a stream that comes in pieces of so many bytes; see [`super::internals`].
+#[must_use]
+pub fn rebuilt(stream: &[u8], statement_bytes_max: usize, piece_bytes: usize) -> Vec<u8> {
+    let mut rebuild = rebuild::Rebuild::new(rebuild::Adapt::default(), statement_bytes_max);
+    let mut out = Vec::new();
+    stream.chunks(piece_bytes).for_each(|piece| rebuild.feed(piece, &mut out));
+    rebuild.finish(&mut out);
+    out
+}

@@ -3,8 +3,9 @@
 use super::contents::Contents;
 use super::target;
 use super::{MysqlRestore, Place};
-use crate::mysql::client::Client;
+use crate::mysql::client::{Client, parse_version};
 use crate::mysql::inventory::{self, Described, DumpedTable, OWN, Server};
+use crate::mysql::privileges::Lacking;
 use crate::mysql::text;
 use dedump_core::{Error, Repository, Result, Snapshot};
 use std::collections::BTreeSet;
@@ -74,6 +75,7 @@ impl MysqlRestore {
         };
         prepared.there = prepared.find_there();
         self.check_place(&prepared)?;
+        prepared.check_privileges()?;
         prepared.check_foreign_keys().await?;
         prepared.check_rows()?;
         self.check_definers(&mut prepared).await?;
@@ -119,7 +121,8 @@ impl MysqlRestore {
             return Ok(());
         };
         let missing: Vec<&String> = others.into_iter().filter(|definer| !there.contains(*definer)).collect();
-        if !missing.is_empty() && !(self.options.users && contents.users.is_some()) {
+        let are_made = self.options.users && contents.users.is_some();
+        if !missing.is_empty() && !are_made {
             warnings.push(format!(
                 "what is run as a user who is not there fails when it is used: {}; create them, restore them with --mysql-users, or leave definers out with --no-definers",
                 some(&missing)
@@ -143,6 +146,25 @@ impl Prepared<'_> {
         };
         let there: Vec<&str> = self.tables.iter().filter(of_name).map(|table| table.name.as_str()).collect();
         if there.is_empty() { None } else { Some(format!("table {}", there.join(", "))) }
+    }
+
+    /// Refuses to replace what this user does not see all of: it would stay, or be lost.
+    fn check_privileges(&self) -> Result<()> {
+        let Prepared { server, name, .. } = self;
+        let version = parse_version(&server.version).unwrap_or_default();
+        let mut lacking = server.grants.lacking(name, server.flavour, version);
+        if !self.is_whole {
+            // Of a table, only its triggers come and go with it.
+            lacking = Lacking { select: lacking.select, triggers: lacking.triggers, ..Lacking::default() };
+        }
+        if self.there.is_none() || lacking.is_nothing() {
+            return Ok(());
+        }
+        refuse(format!(
+            "the user {} may not see all of database {name}, so nothing of it can be replaced; {}",
+            server.user,
+            lacking.statements(name, &server.user, server.flavour)
+        ))
     }
 
     /// Refuses to replace tables to which others lead: those would follow the old ones.
