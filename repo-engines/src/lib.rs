@@ -88,6 +88,7 @@ mod percent;
 mod redact;
 mod several;
 mod stdin;
+mod tls;
 
 pub use command::{CommandEngine, CommandOptions, OUTPUT_GRACE};
 pub use redact::redact;
