@@ -3,6 +3,7 @@
 //! | engine | backs up | knows that the dump is whole by |
 //! |---|---|---|
 //! | [`CommandEngine`] | what a command prints | its exit status, the end of its output, its content |
+//! | [`clickhouse::ClickHouseEngine`] | ClickHouse, each table in one moment | whole blocks, and the rows of the parts that were named |
 //! | [`postgres::PostgresEngine`] | PostgreSQL's databases, in one moment | the exit status of its tools, the archive's end |
 //! | [`Several`] | several of these, in one snapshot | each one's own verdict |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
@@ -74,6 +75,7 @@
 //! [`Sink`]: dedump_core::Sink
 //! [`Verdict`]: dedump_core::Verdict
 
+pub mod clickhouse;
 pub mod files;
 pub mod gates;
 pub mod postgres;

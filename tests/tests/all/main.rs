@@ -6,6 +6,7 @@ mod allocation;
 mod backup;
 mod cache;
 mod calls;
+mod clickhouse;
 mod commands;
 mod copy;
 mod crash;
