@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use std::error::Error as _;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// For how long a connection may take to come about.
@@ -174,6 +175,18 @@ impl Client {
     /// Sends rows to an `INSERT`.
     pub async fn insert(&self, query: &str, settings: Settings<'_>, rows: Bytes) -> Result<()> {
         let request = self.request(settings, &[("query", query), HELD]).body(rows);
+        let mut answer = self.send(request, FIRST_ROWS_MAX).await?;
+        while answer.piece().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Sends rows to an `INSERT` as they come; whoever drops the sender says that they were all.
+    pub async fn insert_stream(&self, query: &str, settings: Settings<'_>, rows: mpsc::Receiver<Bytes>) -> Result<()> {
+        let pieces = futures::stream::unfold(rows, |mut rows| async move {
+            rows.recv().await.map(|piece| (Ok::<_, std::io::Error>(piece), rows))
+        });
+        let body = reqwest::Body::wrap_stream(pieces);
+        let request = self.request(settings, &[("query", query), HELD]).body(body);
         let mut answer = self.send(request, FIRST_ROWS_MAX).await?;
         while answer.piece().await?.is_some() {}
         Ok(())

@@ -6,6 +6,7 @@ mod dump;
 mod explain;
 mod moment;
 mod native;
+mod restore;
 mod rows;
 mod schema;
 mod sql;
@@ -14,4 +15,5 @@ mod url;
 
 pub use client::ClientOptions;
 pub use dump::{ClickHouseEngine, ClickHouseOptions};
+pub use restore::{ClickHousePlan, ClickHouseRestore, ClickHouseRestoreOptions, ClickHouseRestored, PlannedTable};
 pub use url::ClickHouseUrl;
