@@ -47,9 +47,10 @@ impl Moments {
     /// Returns the partitions that a table has now. What else the rows depend on, `asked` says: the query, the columns.
     pub async fn now(&self, client: &Client, object: &Object, asked: &str) -> Result<BTreeMap<String, Partition>> {
         let hash = match self.there.contains("hash_of_all_files") {
+            // Of the content: a mutation that leaves a part as it is gives it another name alone.
             true => "hash_of_all_files",
-            // Not of the content, but of this very part.
-            false => "concat(toString(bytes_on_disk), ' ', toString(modification_time))",
+            // Of this very part.
+            false => "concat(name, ' ', toString(bytes_on_disk), ' ', toString(modification_time))",
         };
         let has_deleted = if self.there.contains("has_lightweight_delete") { "has_lightweight_delete" } else { "0" };
         let table = object.inner.as_deref().unwrap_or(&object.name);
@@ -66,28 +67,26 @@ impl Moments {
 
 fn partitions(rows: Vec<PartRow>, asked: &str) -> BTreeMap<String, Partition> {
     let (patches, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.partition_id.starts_with(PATCH));
-    let mut partitions = BTreeMap::<String, (Partition, blake3::Hasher)>::new();
+    let mut partitions = BTreeMap::<String, (Partition, Vec<String>)>::new();
     for row in rows {
-        let (partition, hasher) = partitions.entry(row.partition_id.clone()).or_insert_with(|| {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(asked.as_bytes());
-            for patch in patches.iter().filter(|patch| patch.partition_id.ends_with(&format!("-{}", row.partition_id)))
-            {
-                hasher.update(format!("\n{} {} {}", patch.name, patch.rows, patch.hash).as_bytes());
-            }
+        let (partition, lines) = partitions.entry(row.partition_id.clone()).or_insert_with(|| {
+            let of_this = |patch: &&PartRow| patch.partition_id.ends_with(&format!("-{}", row.partition_id));
+            let patches = patches.iter().filter(of_this).map(|patch| format!("patch {} {}", patch.name, patch.hash));
             let id = row.partition_id.clone();
             let partition =
                 Partition { id, parts: Vec::new(), rows: 0, bytes: 0, has_deleted: false, digest: String::new() };
-            (partition, hasher)
+            (partition, patches.collect())
         });
-        hasher.update(format!("\n{} {} {}", row.name, row.rows, row.hash).as_bytes());
+        lines.push(format!("{} {}", row.hash, row.rows));
         partition.rows += row.rows.parse::<u64>().unwrap_or(0);
         partition.bytes += row.bytes.parse::<u64>().unwrap_or(0);
         partition.has_deleted |= row.has_deleted != 0;
         partition.parts.push(row.name);
     }
-    let finished = |(id, (mut partition, hasher)): (String, (Partition, blake3::Hasher))| {
-        partition.digest = hasher.finalize().to_hex()[..32].to_owned();
+    let finished = |(id, (mut partition, mut lines)): (String, (Partition, Vec<String>))| {
+        lines.sort();
+        let text = format!("{asked}\n{}", lines.join("\n"));
+        partition.digest = blake3::hash(text.as_bytes()).to_hex()[..32].to_owned();
         (id, partition)
     };
     partitions.into_iter().map(finished).collect()

@@ -121,7 +121,7 @@ where
     let mut answer = client.stream(query, settings, is_held).await?;
     begun.await?;
     let mut came = Came { stream: sink.stream(stream).await?, rows: None, bytes: 0 };
-    let mut walk = Walk::new();
+    let mut walk = Walk::new(object.is_opaque());
     let wrong = |why: String| Failure::Broken(format!("the rows of {} are not whole: {why}", object.shown()));
     let mut are_checked = false;
     while let Some(bytes) = answer.piece().await? {

@@ -3,7 +3,9 @@
 use crate::kit::clickhouse::ClickHouse;
 use crate::kit::{create, get_back, run};
 use dedump_core::{BackupOptions, BackupReport, Repository, Result, Snapshot, Store, backup};
-use dedump_engines::clickhouse::{ClickHouseEngine, ClickHouseOptions};
+use dedump_engines::clickhouse::{ClickHouseEngine, ClickHouseOptions, ClickHouseRestore, ClickHouseRestoreOptions};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) async fn back_up(repository: &Repository, url: &str, options: ClickHouseOptions) -> Result<BackupReport> {
     let engine = ClickHouseEngine::new(url, options)?;
@@ -93,5 +95,197 @@ fn every_type_is_dumped_in_whole_blocks_and_in_the_same_bytes_again() {
         let repository = create(Store::memory()).await.expect("a repository");
         let again = good(&repository, &server.database("d1")).await;
         assert!(get_back(&repository, &again).await.expect("comes back") == first);
+    });
+}
+
+#[test]
+fn what_did_not_change_is_not_read_and_what_was_merged_adds_next_to_nothing() {
+    let server = ClickHouse::start();
+    server.run_all(&[
+        "CREATE DATABASE d1",
+        "CREATE TABLE d1.t (k UInt64, s String, v Float64) ENGINE = MergeTree PARTITION BY k % 4 ORDER BY k",
+    ]);
+    // Many parts, each with keys from everywhere.
+    for seed in 0..8 {
+        server.ask(&format!(
+            "INSERT INTO d1.t SELECT cityHash64(number, {seed}), hex(cityHash64(number, {seed}, 1)), number / 7 FROM numbers(20000)"
+        ));
+    }
+    run(async {
+        let repository = create(Store::memory()).await.expect("a repository");
+        let url = server.database("d1");
+        let back_up = async || {
+            let report = back_up(&repository, &url, ClickHouseOptions::default()).await.expect("backs up");
+            assert_eq!(report.problems, [""; 0]);
+            let fact = |name: &str| report.snapshot.record.facts[name].clone();
+            let counts = (fact("streams.read"), fact("streams.reused"), fact("rows"));
+            (counts, report.snapshot.record.totals.bytes_added)
+        };
+        let (first, bytes) = back_up().await;
+        assert_eq!(first, ("4".to_owned(), "0".to_owned(), "160000".to_owned()));
+        assert!(bytes > 1_000_000, "{bytes}");
+        let (again, _) = back_up().await;
+        assert_eq!(again, ("0".to_owned(), "4".to_owned(), "160000".to_owned()));
+
+        server.ask("OPTIMIZE TABLE d1.t FINAL");
+        let (merged, added) = back_up().await;
+        assert_eq!(merged.0, "4", "every part is new");
+        assert!(added < 64 << 10, "{added} bytes are new after a merge that changed nothing");
+
+        // Neither parts nor rows tell of a new column.
+        server.ask("ALTER TABLE d1.t ADD COLUMN n UInt8 DEFAULT 7");
+        assert_eq!(back_up().await.0.0, "4");
+        server.ask("DELETE FROM d1.t WHERE k % 4 = 1 AND v < 100");
+        let (deleted, _) = back_up().await;
+        assert_eq!((deleted.0.as_str(), deleted.2.parse::<u64>().expect("a number")), ("1", rows_of(&server, "d1.t")));
+    });
+}
+
+fn rows_of(server: &ClickHouse, table: &str) -> u64 {
+    server.ask(&format!("SELECT count() FROM {table}")).parse().expect("a number")
+}
+
+#[test]
+fn rows_that_were_updated_lightly_are_read_again() {
+    let server = ClickHouse::start();
+    server.run_all(&[
+        "CREATE DATABASE d1",
+        "CREATE TABLE d1.t (k UInt64, v UInt8) ENGINE = MergeTree PARTITION BY k % 2 ORDER BY k \
+         SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1",
+        "INSERT INTO d1.t SELECT number, 1 FROM numbers(100)",
+    ]);
+    run(async {
+        let repository = create(Store::memory()).await.expect("a repository");
+        let first = good(&repository, &server.database("d1")).await;
+        server.ask("UPDATE d1.t SET v = 2 WHERE k = 50 SETTINGS allow_experimental_lightweight_update = 1, enable_lightweight_update = 1");
+        assert_eq!(server.ask("SELECT sum(v) FROM d1.t"), "101");
+        let second = good(&repository, &server.database("d1")).await;
+        assert_eq!(second.record.facts["streams.read"], "1");
+        let bytes = |streams: &crate::kit::dumps::Streams| streams["data/d1/t/0/rows.native"].clone();
+        let first = get_back(&repository, &first).await.expect("comes back");
+        assert!(bytes(&get_back(&repository, &second).await.expect("comes back")) != bytes(&first));
+    });
+}
+
+/// Inserts numbers one after another, each into the next of three partitions, until it is dropped.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<u64>>,
+}
+
+impl Writer {
+    fn start(server: &Arc<ClickHouse>) -> Writer {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (server, is_over) = (Arc::clone(server), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let mut number = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                server.ask(&format!("INSERT INTO d1.t SELECT {number}, 'xxxxxxxxxxxxxxxxxxxx'"));
+                number += 1;
+            }
+            number
+        });
+        Writer { stop, thread: Some(thread) }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
+    }
+
+    fn stop(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().expect("it was started").join().expect("it wrote")
+    }
+}
+
+fn writers_see_one_moment(server: ClickHouse) {
+    let server = Arc::new(server);
+    server.run_all(&[
+        "CREATE DATABASE d1",
+        "CREATE TABLE d1.t (n UInt64, s String) ENGINE = MergeTree PARTITION BY n % 3 ORDER BY n",
+        "CREATE TABLE d1.got (n UInt64, s String) ENGINE = MergeTree PARTITION BY n % 3 ORDER BY n",
+    ]);
+    let writer = Writer::start(&server);
+    let counts = run(async {
+        let repository = create(Store::memory()).await.expect("a repository");
+        let mut counts = Vec::new();
+        while counts.len() < 4 {
+            // Not so soon that there is nothing to see.
+            while rows_of(&server, "d1.t") < 30 * (counts.len() as u64 + 1) {
+                assert!(!writer.has_ended(), "the writer has failed");
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            let snapshot = good(&repository, &server.database("d1")).await;
+            let options =
+                ClickHouseRestoreOptions { tables: vec!["d1.t".to_owned()], ..ClickHouseRestoreOptions::default() };
+            let to = server.database(&format!("got{}", counts.len()));
+            let restore = ClickHouseRestore::new(&to, options).expect("options");
+            restore.run(&repository, &snapshot, "", &()).await.expect("restores");
+            counts.push(server.ask(&format!("SELECT count(), max(n) + 1 FROM got{}.t", counts.len())));
+        }
+        counts
+    });
+    assert!(writer.stop() > 100);
+    for count in counts {
+        let (rows, next) = count.split_once('\t').expect("two numbers");
+        assert_eq!(rows, next, "numbers that were written before others are missing");
+        assert_ne!(rows, "0");
+    }
+}
+
+#[test]
+fn a_table_is_of_one_moment_while_it_is_written_to() {
+    writers_see_one_moment(ClickHouse::start());
+}
+
+#[test]
+fn a_table_of_the_old_server_is_of_one_moment_while_it_is_written_to() {
+    writers_see_one_moment(ClickHouse::start_debian());
+}
+
+#[test]
+fn the_old_server_is_dumped_and_put_back_into_itself_and_into_the_engine_of_today() {
+    let (old, new) = (ClickHouse::start_debian(), ClickHouse::start());
+    old.run_all(&[
+        "CREATE DATABASE `o ld`",
+        "CREATE TABLE `o ld`.t (k UInt32, s Nullable(String), e Enum8('a b' = 1), f FixedString(3), a Array(Array(String)), \
+         d Decimal(18, 3), at DateTime, u UUID, n Nested(a Int8, b String), p Tuple(Int8, String), m String MATERIALIZED toString(k)) \
+         ENGINE = ReplacingMergeTree PARTITION BY k % 2 ORDER BY (k, e)",
+        "INSERT INTO `o ld`.t (k, s, e, f, a, d, at, u, `n.a`, `n.b`, p) SELECT number, if(number % 3 = 0, NULL, toString(number)), 'a b', \
+         'xyz', [['a'], []], number / 8, toDateTime(1600000000 + number), toUUID('00000000-0000-0000-0000-000000000007'), [1, 2], ['x', 'y'], (1, 'z') \
+         FROM numbers(1000)",
+        "CREATE TABLE `o ld`.l (a Int32, b String) ENGINE = TinyLog",
+        "INSERT INTO `o ld`.l VALUES (1, 'quote \\'n\\n'), (2, '')",
+        "CREATE MATERIALIZED VIEW `o ld`.mv ENGINE = SummingMergeTree ORDER BY e POPULATE AS SELECT e, count() AS n FROM `o ld`.t GROUP BY e",
+        "CREATE VIEW `o ld`.v AS SELECT k FROM `o ld`.t",
+    ]);
+    run(async {
+        let repository = create(Store::memory()).await.expect("a repository");
+        let snapshot = good(&repository, &old.database("o%20ld")).await;
+        assert_eq!(snapshot.record.facts["server.version"], "18.16.1");
+        let again = good(&repository, &old.database("o%20ld")).await;
+        // All but the table without parts.
+        assert_eq!(again.record.facts["streams.reused"], "3");
+        for (server, database) in [(&old, "copy"), (&new, "o%20ld")] {
+            let restore = ClickHouseRestore::new(&server.database(database), ClickHouseRestoreOptions::default());
+            restore.expect("options").run(&repository, &snapshot, "", &()).await.expect("restores");
+            let name = if database == "copy" { "copy" } else { "`o ld`" };
+            let check =
+                |query: &str, wanted: &str| assert_eq!(server.ask(&query.replace('@', name)), wanted, "{query}");
+            check(
+                "SELECT count(), sum(k), countIf(isNull(s)), sum(d) > 62437, any(`n.b`), any(m) != '' FROM @.t",
+                "1000\t499500\t334\t1\t['x','y']\t1",
+            );
+            check("SELECT b FROM @.l WHERE a = 1 FORMAT TabSeparatedRaw", "quote 'n");
+            check("SELECT sum(n) FROM @.mv", "1000");
+            check("SELECT count() FROM @.v", "1000");
+        }
+        let options = ClickHouseRestoreOptions { replace: true, ..ClickHouseRestoreOptions::default() };
+        old.run_all(&["INSERT INTO copy.l VALUES (9, '')", "INSERT INTO copy.t (k, e) VALUES (5, 'a b')"]);
+        let restore = ClickHouseRestore::new(&old.database("copy"), options).expect("options");
+        let restored = restore.run(&repository, &snapshot, "", &()).await.expect("replaces without EXCHANGE");
+        assert_eq!((restored.replaced_n, restored.safety_snapshot.is_some()), (2, true));
+        assert_eq!((rows_of(&old, "copy.l"), rows_of(&old, "copy.t")), (2, 1000));
+        assert_eq!(old.ask("SELECT sum(n) FROM copy.mv"), "1000");
     });
 }

@@ -7,6 +7,7 @@ mod backup;
 mod cache;
 mod calls;
 mod clickhouse;
+mod clickhouse_failures;
 mod clickhouse_restore;
 mod commands;
 mod copy;

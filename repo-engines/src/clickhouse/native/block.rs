@@ -41,8 +41,8 @@ pub(crate) enum Stop {
 
 type Result<T> = std::result::Result<T, Stop>;
 
-/// Reads the block that the bytes begin with.
-pub(crate) fn read(bytes: &[u8]) -> Result<Block> {
+/// Reads the block that the bytes begin with. If its columns are known, one of others is none.
+pub(crate) fn read(bytes: &[u8], known: Option<&[(String, String)]>) -> Result<Block> {
     let mut input = Input { bytes, at: 0 };
     let columns_n = input.number()?;
     let rows = input.number()?;
@@ -50,9 +50,17 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Block> {
         return Err(bad(format!("a block of {columns_n} columns and {rows} rows")));
     }
     let mut columns = Vec::new();
-    for _ in 0..columns_n {
+    if known.is_some_and(|known| known.len() as u64 != columns_n) {
+        return Err(bad("its columns change on the way".to_owned()));
+    }
+    for at in 0..columns_n {
         let name = input.text()?;
         let type_name = input.text()?;
+        // Before the type is looked at: what is no block could be taken for one with a type that nobody knows.
+        let known = known.and_then(|known| known.get(usize::try_from(at).ok()?));
+        if known.is_some_and(|known| (&known.0, &known.1) != (&name, &type_name)) {
+            return Err(bad("its columns change on the way".to_owned()));
+        }
         let kind = Type::parse(&type_name).map_err(Stop::Bad)?;
         if rows > 0 {
             let plan = input.prefix(&kind, 0)?;

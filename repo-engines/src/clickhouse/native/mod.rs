@@ -2,12 +2,12 @@
 //!
 //! An exception in the middle of an answer, or an answer that was cut, leaves bytes behind that are no block: so a stream that was
 //! walked to its end is known to be whole blocks, and how many rows they have. A type whose values only the server can tell apart
-//! ends the walk; the rest passes as it is, and its rows are not known.
+//! ends the walk, if one is expected; the rest passes as it is, and its rows are not known.
 
 mod block;
 mod types;
 
-pub(crate) use block::{Block, Stop, read};
+use block::{Stop, read};
 pub(crate) use types::Type;
 
 /// A block, at most.
@@ -25,13 +25,15 @@ pub(crate) struct Walk {
     wanted: usize,
     /// Rows of the blocks that have passed; `None` once that can't be known.
     rows: Option<u64>,
+    may_be_opaque: bool,
     is_opaque: bool,
     columns: Option<Vec<(String, String)>>,
 }
 
 impl Walk {
-    pub(crate) fn new() -> Self {
-        Walk { rows: Some(0), ..Walk::default() }
+    /// Begins. Only where it is expected may a column's end be the server's alone to tell: anything could look like that.
+    pub(crate) fn new(may_be_opaque: bool) -> Self {
+        Walk { rows: Some(0), may_be_opaque, ..Walk::default() }
     }
 
     /// Takes the next bytes, and returns those that are whole blocks now.
@@ -42,13 +44,13 @@ impl Walk {
         self.buffer.extend_from_slice(bytes);
         let (mut pieces, mut at) = (Vec::new(), 0);
         while !self.is_opaque && self.buffer.len() > at && self.buffer.len() - at >= self.wanted {
-            match read(&self.buffer[at..]) {
+            match read(&self.buffer[at..], self.columns.as_deref()) {
                 Ok(block) => {
-                    self.check_columns(&block)?;
                     pieces.push(Piece { bytes: self.buffer[at..at + block.bytes].to_vec(), rows: block.rows });
                     at += block.bytes;
                     self.wanted = 0;
                     self.rows = self.rows.map(|rows| rows + block.rows);
+                    self.columns.get_or_insert(block.columns);
                 }
                 Err(Stop::Short) if self.buffer.len() - at > BLOCK_BYTES_MAX => {
                     return Err(format!("a block of more than {BLOCK_BYTES_MAX} bytes"));
@@ -58,7 +60,10 @@ impl Walk {
                     self.wanted = STEP_BYTES.max((self.buffer.len() - at) * 2);
                     break;
                 }
-                Err(Stop::Opaque) => (self.is_opaque, self.rows) = (true, None),
+                Err(Stop::Opaque) if self.may_be_opaque => (self.is_opaque, self.rows) = (true, None),
+                Err(Stop::Opaque) => {
+                    return Err(self.exception().unwrap_or_else(|| "a type that nobody knows".to_owned()));
+                }
                 Err(Stop::Bad(what)) => return Err(self.exception().unwrap_or(what)),
             }
         }
@@ -85,15 +90,6 @@ impl Walk {
     /// Returns the columns of the first block.
     pub(crate) fn columns(&self) -> Option<&[(String, String)]> {
         self.columns.as_deref()
-    }
-
-    fn check_columns(&mut self, block: &Block) -> Result<(), String> {
-        match &self.columns {
-            None => self.columns = Some(block.columns.clone()),
-            Some(columns) if *columns == block.columns => {}
-            Some(_) => return Err(self.exception().unwrap_or_else(|| "its columns change on the way".to_owned())),
-        }
-        Ok(())
     }
 
     /// Returns the exception that stands where a block should be.

@@ -93,7 +93,7 @@ impl Target for Feeder<'_> {
     async fn begin(&mut self, stream: &StreamRecord) -> Result<()> {
         let route = self.routes.get(&stream.name).cloned().expect("only streams with a route are asked for");
         let way = match route.is_opaque {
-            false => Way::Blocks { walk: Walk::new(), batch: Vec::new(), inserts_n: 0 },
+            false => Way::Blocks { walk: Walk::new(false), batch: Vec::new(), inserts_n: 0 },
             true => {
                 let (sender, receiver) = mpsc::channel(PIECES_QUEUED_MAX);
                 let (client, query) = (self.client.clone(), route.query.clone());
