@@ -86,6 +86,11 @@ enum Read {
 }
 
 impl RedisArgs {
+    /// Returns the folder of temporary files.
+    pub fn spill_dir(&self) -> Option<PathBuf> {
+        self.client.spill_dir()
+    }
+
     /// Returns the first flag that was given.
     pub fn first_given(&self) -> Option<&'static str> {
         let given = [

@@ -1,12 +1,16 @@
 //! Sources as the command line names them: `NAME=postgres://…`, `cmd:…`.
 
+use crate::clickhouse::{self, ClickHouseArgs};
 use crate::client::ClientArgs;
 use crate::exit::Failure;
+use crate::mongo::{self, MongoArgs};
 use crate::redis::{self, RedisArgs};
 use crate::{args, secret};
 use clap::{Args, ValueEnum};
 use dedump_core::Engine;
+use dedump_engines::clickhouse::{ClickHouseEngine, ClickHouseOptions};
 use dedump_engines::files::{FilesEngine, FilesOptions};
+use dedump_engines::mongodb::{MongoEngine, MongoOptions};
 use dedump_engines::postgres::{DumpPart, PostgresEngine, PostgresOptions};
 use dedump_engines::redis::{RedisEngine, RedisOptions};
 use dedump_engines::sqlite::{SqliteEngine, SqliteOptions};
@@ -59,7 +63,7 @@ pub struct SourceArgs {
     /// Dump only the schema, or only the data
     #[arg(long, value_name = "PART", help_heading = DATABASES, value_enum)]
     part: Option<Part>,
-    /// Dump this table only, or those that match the pattern, as pg_dump has it; may be repeated
+    /// Dump this table only, or those that match the pattern, as pg_dump has it, or DATABASE.TABLE of ClickHouse; may be repeated
     #[arg(long = "table", value_name = "PATTERN", help_heading = DATABASES)]
     tables: Vec<String>,
     /// Leave the rows of this table out, or of those that match the pattern; may be repeated
@@ -81,6 +85,10 @@ pub struct SourceArgs {
     lock_wait: Option<u64>,
     #[command(flatten)]
     redis: RedisArgs,
+    #[command(flatten)]
+    mongo: MongoArgs,
+    #[command(flatten)]
+    clickhouse: ClickHouseArgs,
 }
 
 const SOURCES: &str = "Sources";
@@ -129,7 +137,11 @@ impl SourceArgs {
             ("--lock-wait", self.lock_wait.is_some()),
         ];
         let given = given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag);
-        given.or_else(|| self.client.first_given()).or_else(|| self.redis.first_given())
+        given
+            .or_else(|| self.client.first_given())
+            .or_else(|| self.redis.first_given())
+            .or_else(|| self.mongo.first_given())
+            .or_else(|| self.clickhouse.first_given())
     }
 
     /// Returns whether sources that fail are left out.
@@ -157,7 +169,7 @@ impl SourceArgs {
         allow_empty: bool,
         listener: Option<&Listener>,
     ) -> Result<Vec<Source>, Failure> {
-        self.check_passwords(words)?;
+        check_passwords(&self.client, words)?;
         let has = |is_one: fn(&str) -> bool| words.iter().any(|word| word.to_str().is_some_and(is_one));
         // What is not needed is not asked for: a password may come from a command.
         let options = Options {
@@ -165,6 +177,8 @@ impl SourceArgs {
             files: self.files(),
             redis: if has(is_redis) { self.redis.options(&self.client)? } else { RedisOptions::default() },
             sqlite: self.sqlite(),
+            mongo: if has(is_mongo) { self.mongo()? } else { MongoOptions::default() },
+            clickhouse: if has(is_clickhouse) { self.clickhouse()? } else { ClickHouseOptions::default() },
         };
         let mut sources = Vec::with_capacity(words.len());
         for word in words {
@@ -189,17 +203,6 @@ impl SourceArgs {
         Ok(sources)
     }
 
-    /// Refuses one password for databases of two kinds: one of them would be shown the other's.
-    fn check_passwords(&self, words: &[OsString]) -> Result<(), Failure> {
-        let has = |is_one: fn(&str) -> bool| words.iter().any(|word| word.to_str().is_some_and(is_one));
-        if self.client.has_password() && has(is_postgres) && has(is_redis) {
-            return Err(Failure::usage(
-                "one password for two kinds of databases? give PostgreSQL's in ~/.pgpass, or Redis's in REDISCLI_AUTH",
-            ));
-        }
-        Ok(())
-    }
-
     fn files(&self) -> FilesOptions {
         FilesOptions {
             include: self.include.clone(),
@@ -220,6 +223,14 @@ impl SourceArgs {
         }
     }
 
+    fn mongo(&self) -> Result<MongoOptions, Failure> {
+        self.mongo.options(&self.client, self.order_by_key, self.redis.spill_dir())
+    }
+
+    fn clickhouse(&self) -> Result<ClickHouseOptions, Failure> {
+        self.clickhouse.options(&self.client, &self.tables, &self.exclude_table_data)
+    }
+
     fn postgres(&self) -> Result<PostgresOptions, Failure> {
         Ok(PostgresOptions {
             client: self.client.options()?,
@@ -234,6 +245,21 @@ impl SourceArgs {
     }
 }
 
+/// Refuses one password for databases of two kinds: one of them would be shown the other's.
+///
+/// # Errors
+/// There is one.
+pub fn check_passwords(client: &ClientArgs, words: &[OsString]) -> Result<(), Failure> {
+    let has = |is_one: fn(&str) -> bool| words.iter().any(|word| word.to_str().is_some_and(is_one));
+    let kinds: [fn(&str) -> bool; 4] = [is_postgres, is_redis, is_mongo, is_clickhouse];
+    if client.has_password() && kinds.into_iter().filter(|is_one| has(*is_one)).count() > 1 {
+        return Err(Failure::usage(
+            "one password for two kinds of databases? give PostgreSQL's in ~/.pgpass, Redis's in REDISCLI_AUTH, ClickHouse's in CLICKHOUSE_PASSWORD, or another in its URL",
+        ));
+    }
+    Ok(())
+}
+
 /// Returns whether a word names a source, by its scheme.
 pub fn is_source(word: &OsString) -> bool {
     word.to_str().is_some_and(|word| split(word).is_some())
@@ -245,6 +271,16 @@ struct Options {
     files: FilesOptions,
     redis: RedisOptions,
     sqlite: SqliteOptions,
+    mongo: MongoOptions,
+    clickhouse: ClickHouseOptions,
+}
+
+fn is_clickhouse(word: &str) -> bool {
+    split(word).is_some_and(|(_, url, _)| clickhouse::is_url(url))
+}
+
+fn is_mongo(word: &str) -> bool {
+    split(word).is_some_and(|(_, url, _)| mongo::is_url(url))
 }
 
 fn is_redis(word: &str) -> bool {
@@ -262,8 +298,9 @@ fn split(word: &str) -> Option<(Option<&str>, &str, &str)> {
         _ => (None, word),
     };
     let (scheme, after) = rest.split_once(':')?;
-    let is_known =
-        ["postgres", "postgresql", "sqlite", "files", "cmd"].contains(&scheme) || redis::SCHEMES.contains(&scheme);
+    let is_known = ["postgres", "postgresql", "sqlite", "mongodb", "mongodb+srv", "files", "cmd"].contains(&scheme)
+        || redis::SCHEMES.contains(&scheme)
+        || clickhouse::SCHEMES.contains(&scheme);
     is_known.then_some((name, rest, after))
 }
 
@@ -275,7 +312,7 @@ fn source(
 ) -> Result<(String, Box<dyn Engine>), Failure> {
     let unknown = || {
         Failure::usage(format!(
-            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, redis://HOST, sqlite:///PATH, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
+            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, redis://HOST, sqlite:///PATH, mongodb://HOST, clickhouse://HOST, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
              -- before a command"
         ))
     };
@@ -294,6 +331,18 @@ fn source(
     }
     if url.starts_with("sqlite:") {
         let engine = SqliteEngine::new(url, options.sqlite.clone())?;
+        return Ok((name.map_or_else(|| engine.usual_name(), str::to_owned), Box::new(engine)));
+    }
+    if mongo::is_url(url) {
+        let engine = MongoEngine::new(url, options.mongo.clone())?;
+        let name = name.map_or_else(|| engine.usual_name(), str::to_owned);
+        return Ok(match listener.cloned() {
+            Some(listener) => (name, Box::new(engine.on_stderr(move |bytes| listener(bytes)))),
+            None => (name, Box::new(engine)),
+        });
+    }
+    if clickhouse::is_url(url) {
+        let engine = ClickHouseEngine::new(url, options.clickhouse.clone())?;
         return Ok((name.map_or_else(|| engine.usual_name(), str::to_owned), Box::new(engine)));
     }
     if !url.starts_with("cmd:") {
@@ -331,6 +380,8 @@ mod tests {
         check("main=postgresql:///app", Some((Some("main"), "postgresql:///app", "///app")));
         check("cmd:env A=b printenv A", Some((None, "cmd:env A=b printenv A", "env A=b printenv A")));
         check("cache=redis://h:1/2", Some((Some("cache"), "redis://h:1/2", "//h:1/2")));
+        check("mongodb+srv://h/shop", Some((None, "mongodb+srv://h/shop", "//h/shop")));
+        check("events=clickhouses://h/d", Some((Some("events"), "clickhouses://h/d", "//h/d")));
         check("etc=files:/etc", Some((Some("etc"), "files:/etc", "/etc")));
         check("conf=cmd:cat x", Some((Some("conf"), "cmd:cat x", "cat x")));
         for word in ["pg_dump", "-", "mysql://x", "name=", "a:b=cmd:x"] {

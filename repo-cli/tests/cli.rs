@@ -14,6 +14,8 @@ mod forget;
 mod hosts;
 #[path = "cli/killed.rs"]
 mod killed;
+#[path = "cli/mongodb.rs"]
+mod mongodb;
 #[path = "cli/network.rs"]
 mod network;
 #[path = "cli/prune.rs"]
@@ -22,6 +24,8 @@ mod prune;
 mod redis;
 #[path = "cli/secrets.rs"]
 mod secrets;
+#[path = "cli/several.rs"]
+mod several;
 #[path = "cli/sources.rs"]
 mod sources;
 #[path = "cli/sqlite.rs"]
@@ -35,6 +39,8 @@ mod unfit;
 #[path = "../../tests/tests/all/kit"]
 mod kit {
     pub mod front;
+    #[allow(dead_code)] // the integration tests use the rest
+    pub mod mongo;
     #[allow(dead_code, clippy::print_stderr)] // the integration tests use the rest, and see what the server said
     pub mod postgres;
     pub mod proxy;

@@ -7,6 +7,7 @@
 //! | [`postgres::PostgresEngine`] | PostgreSQL's databases, in one moment | the exit status of its tools, the archive's end |
 //! | [`Several`] | several of these, in one snapshot | each one's own verdict |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
+//! | [`mongodb::MongoEngine`] | MongoDB, by its own tools | the exit status, the end and the CRC-64 of every collection |
 //! | [`redis::RedisEngine`] | Redis and Valkey, in one moment | the RDB's end and its CRC-64 |
 //! | [`sqlite::SqliteEngine`] | an SQLite database, while others write to it | `integrity_check` of what is stored |
 //! | [`files::FilesEngine`] | files and directories | every file's state before and after it was read |
@@ -78,6 +79,7 @@
 pub mod clickhouse;
 pub mod files;
 pub mod gates;
+pub mod mongodb;
 pub mod postgres;
 pub mod redis;
 pub mod sqlite;
@@ -88,9 +90,13 @@ mod content;
 mod intake;
 mod percent;
 mod redact;
+mod safety;
 mod several;
+mod sort;
 mod stdin;
+mod stored;
 mod tls;
+mod worker;
 
 pub use command::{CommandEngine, CommandOptions, OUTPUT_GRACE};
 pub use redact::redact;

@@ -29,7 +29,8 @@ impl Source {
 /// Backs up several sources into one snapshot, one after another.
 ///
 /// The streams of each lie in a folder of its name, and its facts begin with it: `app.engine`, `app.started_ms`, `app.ended_ms`
-/// and what its engine says, so it is known how far apart in time the sources were read. A source that fails fails the dump;
+/// and what its engine says. `skew_ms` is the time from the beginning of the first to the end of the last: so far apart may
+/// their moments be. A source that fails fails the dump;
 /// with [`Several::partial`] it is left out and named among what is missing, unless all fail.
 pub struct Several {
     sources: Vec<Source>,
@@ -73,6 +74,7 @@ impl Engine for Several {
 
     async fn dump(&self, sink: &Sink) -> Result<Verdict> {
         let (mut all, mut good_n) = (Verdict::default(), 0);
+        let mut span: Option<(u128, u128)> = None;
         for source in &self.sources {
             let name = &source.name;
             let part = sink.part(name)?;
@@ -80,7 +82,9 @@ impl Engine for Several {
             match source.engine.dump(&part).await {
                 Ok(verdict) => {
                     add(&mut all, name, verdict);
-                    let times = [("started_ms", started_ms.to_string()), ("ended_ms", now_ms().to_string())];
+                    let ended_ms = now_ms();
+                    span = Some((span.map_or(started_ms, |(first, _)| first), ended_ms));
+                    let times = [("started_ms", started_ms.to_string()), ("ended_ms", ended_ms.to_string())];
                     let facts = times.into_iter().chain([("engine", source.engine.kind().to_owned())]);
                     all.facts.extend(facts.map(|(key, value)| (format!("{name}.{key}"), value)));
                     good_n += 1;
@@ -96,6 +100,9 @@ impl Engine for Several {
         }
         if good_n == 0 {
             return Err(Error::DumpFailed(format!("no source could be dumped: {}", all.missing.join("; "))));
+        }
+        if let Some((started_ms, ended_ms)) = span.filter(|_| good_n > 1) {
+            all.facts.insert("skew_ms".to_owned(), ended_ms.saturating_sub(started_ms).to_string());
         }
         Ok(all)
     }

@@ -28,6 +28,7 @@ use dedump_core::{ChunkId, PackId, RepositoryId, SessionId};
 // bincode makes room for a string of the length that the bytes announce, up to this limit, before it reads it.
 use dedump_core::limits::RECORD_BYTES_MAX;
 use dedump_engines::clickhouse::internals::walk;
+use dedump_engines::mongodb::internals::{archive, id_of, one_after_another};
 use dedump_engines::redis::internals::canonical;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -45,7 +46,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "chunker", run: chunker, allocation_bytes_max: ALLOCATION_BYTES, seeds: chunker_seeds },
     Target {
         name: "clickhouse_native",
@@ -56,6 +57,12 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "compress", run: compress, allocation_bytes_max: ALLOCATION_BYTES, seeds: compress_seeds },
     Target { name: "fragment", run: fragment, allocation_bytes_max: ALLOCATION_BYTES, seeds: fragment_seeds },
     Target { name: "header", run: header, allocation_bytes_max: ALLOCATION_BYTES, seeds: header_seeds },
+    Target {
+        name: "mongo_archive",
+        run: mongo_archive,
+        allocation_bytes_max: ALLOCATION_BYTES,
+        seeds: mongo_archive_seeds,
+    },
     Target { name: "name", run: name, allocation_bytes_max: ALLOCATION_BYTES, seeds: name_seeds },
     Target { name: "node", run: node, allocation_bytes_max: ALLOCATION_BYTES, seeds: node_seeds },
     Target { name: "pack", run: pack, allocation_bytes_max: ALLOCATION_BYTES, seeds: pack_seeds },
@@ -114,6 +121,16 @@ pub fn fragment(input: &[u8]) {
     if let Ok(packs) = fragments::open(sealer, FRAGMENT, &sealed) {
         let again = fragments::seal(sealer, FRAGMENT, SALT, &packs);
         same(fragments::open(sealer, FRAGMENT, &again), packs);
+    }
+}
+
+/// What `mongodump` prints: an archive that can be taken apart stays as it is when it is put together again.
+pub fn mongo_archive(input: &[u8]) {
+    if let Some(id) = id_of(input) {
+        assert!(id.len() < input.len());
+    }
+    if let Ok(archive) = one_after_another(input) {
+        same(one_after_another(&archive), archive);
     }
 }
 
@@ -576,6 +593,23 @@ fn chunker_seeds() -> Vec<Vec<u8>> {
 }
 
 /// RDBs with a checksum of zero, which stands for none, so that changed ones are read to their end.
+fn mongo_archive_seeds() -> Vec<Vec<u8>> {
+    // A number, a text, an array of a text.
+    let document: &[u8] = b"\x28\0\0\0\x10_id\0\x07\0\0\0\x02t\0\x02\0\0\0x\0\x04a\0\x0e\0\0\0\x020\0\x02\0\0\0y\0\0\0";
+    let two = [document, document].concat();
+    vec![
+        archive(&[]),
+        archive(&[("shop", "orders", "collection", document)]),
+        archive(&[
+            ("shop", "seen", "view", b""),
+            ("shop", "odd name", "collection", &two),
+            ("", "oplog", "", document),
+        ]),
+        archive(&[("shop", "system.buckets.weather", "timeseries", document)]),
+        document.to_vec(),
+    ]
+}
+
 fn rdb_seeds() -> Vec<Vec<u8>> {
     let rdb = |header: &str, parts: &[&[u8]]| [header.as_bytes(), &parts.concat(), b"\xff", &[0; 8]].concat();
     let strings = rdb(

@@ -51,3 +51,31 @@ fn a_database_file_is_put_back_beside_and_in_the_place_of_what_is_there() {
     place.run(["backup", &url, "--allow-damaged", "--allow-shrink"]).expect_exit(3);
     place.run(["backup", "sqlite:///no/such.db"]).expect_line(1, "/no/such.db");
 }
+
+#[test]
+fn what_a_killed_copy_has_left_goes_with_the_next_and_nothing_else_does() {
+    let place = Place::new();
+    let file = place.path("app.db");
+    Connection::open(&file).expect("opens").execute_batch("CREATE TABLE t (n)").expect("runs");
+    let temporary = place.path("temporary");
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let make = |name: &str, time: Option<std::time::SystemTime>| {
+        let folder = temporary.join(name);
+        fs::create_dir_all(&folder).expect("writable");
+        fs::write(folder.join("copy"), b"pages").expect("writable");
+        let opened = fs::File::open(&folder).expect("ours");
+        time.into_iter().for_each(|time| opened.set_modified(time).expect("ours"));
+        opened
+    };
+    drop(make("dedump-sqlite-left", Some(hour_ago)));
+    drop(make("dedump-sqlite-young", None));
+    drop(make("somebody-elses", Some(hour_ago)));
+    let working = make("dedump-sqlite-working", Some(hour_ago));
+    working.lock().expect("ours");
+    let url = format!("sqlite://{}", file.display());
+    Ran::of(place.command(["backup", &url]).env("TMPDIR", &temporary)).expect_exit(0);
+    let mut left: Vec<_> =
+        fs::read_dir(&temporary).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["dedump-sqlite-working", "dedump-sqlite-young", "somebody-elses"]);
+}

@@ -8,9 +8,7 @@ const SHOWN_CHARS: usize = 300;
 
 /// Codes of exceptions (ClickHouse's `ErrorCodes.cpp`).
 pub(super) mod code {
-    pub const UNKNOWN_TABLE: u32 = 60;
     pub const UNKNOWN_DATABASE: u32 = 81;
-    pub const UNKNOWN_SETTING: u32 = 115;
     pub const READONLY: u32 = 164;
     pub const UNKNOWN_USER: u32 = 192;
     pub const WRONG_PASSWORD: u32 = 193;
@@ -49,11 +47,6 @@ impl Failure {
     /// Returns whether the server says that the user may not.
     pub fn is_denied(&self) -> bool {
         matches!(self, Failure::Refused(code::ACCESS_DENIED | code::DATABASE_ACCESS_DENIED | code::READONLY, _))
-    }
-
-    /// Returns whether it is this exception.
-    pub fn is(&self, wanted: u32) -> bool {
-        matches!(self, Failure::Refused(code, _) if *code == wanted)
     }
 
     /// Returns the line for people: what was done at which server, and what to do next.

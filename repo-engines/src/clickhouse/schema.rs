@@ -72,14 +72,6 @@ pub(super) enum Rows {
 }
 
 impl Object {
-    /// Returns its whole name.
-    pub fn full_name(&self) -> String {
-        match self.kind {
-            Kind::Table => sql::table(&self.database, &self.name),
-            _ => sql::name(&self.name),
-        }
-    }
-
     /// Returns its name for people.
     pub fn shown(&self) -> String {
         match self.kind {

@@ -156,7 +156,7 @@ impl RedisEngine {
         drop(sender);
         // The thread's own error comes before what followed from it here.
         if !is_taken? {
-            return Err(Failure::Ours(sorting.error().await));
+            return Err(Failure::Ours(sorting.error("more came after the end of the RDB").await));
         }
         drop(connection);
         verdict.facts.insert("method".to_owned(), begun.command.to_owned());
@@ -173,7 +173,7 @@ impl RedisEngine {
         let is_taken = scan::pump(&mut connection, server, self.url.database(), &sender).await;
         drop(sender);
         if !is_taken? {
-            return Err(Failure::Ours(sorting.error().await));
+            return Err(Failure::Ours(sorting.error("more came after the end of the RDB").await));
         }
         verdict.facts.insert("method".to_owned(), "SCAN".to_owned());
         verdict.warnings.push(

@@ -3,17 +3,15 @@
 use super::rdb::canonical::{Canonical, Repeated, Written};
 use super::rdb::input::Input;
 use super::rdb::parse::{Parsed, Record, Visit, parse};
-use super::rdb::spill::Spill;
 use super::rdb::{self, Header, Out, Stop};
-use dedump_core::{Bytes, Error, Result};
+use crate::sort::Spill;
+use crate::worker::{PIECES_QUEUED_MAX, Pieces, Worker, tell};
+use dedump_core::Bytes;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::{self, Sender};
 
-/// Pieces that wait between the network and the thread, or the thread and the sink, at most.
-const PIECES_QUEUED_MAX: usize = 8;
 /// Bytes of a piece.
 const PIECE_BYTES: usize = 512 * 1024;
 /// Bytes of the checksum and the version that `DUMP` puts behind a value.
@@ -40,16 +38,13 @@ pub(super) enum Scanned {
 }
 
 /// The thread at work.
-pub(super) struct Sorting {
-    steps: Receiver<Step>,
-    thread: Option<JoinHandle<rdb::Result<()>>>,
-}
+pub(super) type Sorting = Worker<Step, Stop>;
 
 impl Sorting {
     /// Starts a thread that reads an RDB; the sender is dropped at its end.
     pub fn of_rdb(only: Option<u64>, folder: PathBuf, exact: bool) -> (Sender<Bytes>, Sorting) {
         let (sender, pieces) = mpsc::channel(PIECES_QUEUED_MAX);
-        let sorting = Sorting::start(move |steps| {
+        let sorting = Worker::start(move |steps| {
             let original = exact.then(|| Spill::new(&folder));
             let mut input = Input::new(Copied { from: Pieces::new(pieces), original });
             let mut canonical = Canonical::new(Header { is_valkey: false, version: 1 }, only, &folder);
@@ -64,7 +59,7 @@ impl Sorting {
     /// Starts a thread that takes keys one by one; the sender is dropped at their end.
     pub fn of_payloads(folder: PathBuf) -> (Sender<Scanned>, Sorting) {
         let (sender, mut scanned) = mpsc::channel(PIECES_QUEUED_MAX);
-        let sorting = Sorting::start(move |steps| {
+        let sorting = Worker::start(move |steps| {
             let mut canonical = None;
             let mut bytes = 0;
             while let Some(one) = scanned.blocking_recv() {
@@ -77,52 +72,15 @@ impl Sorting {
         });
         (sender, sorting)
     }
-
-    fn start(work: impl FnOnce(Sender<Step>) -> rdb::Result<()> + Send + 'static) -> Sorting {
-        let (sender, steps) = mpsc::channel(PIECES_QUEUED_MAX);
-        Sorting { steps, thread: Some(tokio::task::spawn_blocking(move || work(sender))) }
-    }
-
-    /// Returns the next step; `None` at the end of a good RDB.
-    ///
-    /// # Errors
-    /// [`Error::DumpFailed`]: why the thread gave up.
-    pub async fn next(&mut self) -> Result<Option<Step>> {
-        if let Some(step) = self.steps.recv().await {
-            return Ok(Some(step));
-        }
-        match self.thread.take() {
-            None => Ok(None),
-            Some(thread) => match thread.await {
-                Ok(Ok(())) => Ok(None),
-                Ok(Err(stop)) => Err(Error::DumpFailed(format!("{stop}; nothing was stored"))),
-                Err(error) => Err(Error::System(format!("the thread that sorts died: {error}"))),
-            },
-        }
-    }
-
-    /// Returns why the thread gave up.
-    pub async fn error(mut self) -> Error {
-        loop {
-            match self.next().await {
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    let why = "more came after the end of the RDB; nothing was stored";
-                    return Error::DumpFailed(why.to_owned());
-                }
-                Err(error) => return error,
-            }
-        }
-    }
 }
 
 fn write(parsed: Parsed, canonical: &mut Canonical, repeated: Repeated, steps: &Sender<Step>) -> rdb::Result<()> {
-    send(steps, Step::Parsed(parsed, canonical.aux_fields().clone()))?;
+    tell(steps, Step::Parsed(parsed, canonical.aux_fields().clone()))?;
     let mut out = Piecewise { piece: Vec::with_capacity(PIECE_BYTES), steps };
     let written = canonical.write(repeated, &mut out)?;
     let piece = std::mem::take(&mut out.piece);
-    send(steps, Step::Piece(piece))?;
-    send(steps, Step::Written(written))
+    tell(steps, Step::Piece(piece))?;
+    Ok(tell(steps, Step::Written(written))?)
 }
 
 fn send_all(original: &Spill, steps: &Sender<Step>) -> rdb::Result<()> {
@@ -130,13 +88,9 @@ fn send_all(original: &Spill, steps: &Sender<Step>) -> rdb::Result<()> {
     while at < original.end() {
         let mut piece = Vec::new();
         at = original.read(at, &mut piece)?;
-        send(steps, Step::Original(piece))?;
+        tell(steps, Step::Original(piece))?;
     }
     Ok(())
-}
-
-fn send(steps: &Sender<Step>, step: Step) -> rdb::Result<()> {
-    steps.blocking_send(step).map_err(|_| Stop::Io(io::Error::other("the backup was given up")))
 }
 
 /// Takes one key, or the functions; returns how many bytes it was.
@@ -190,32 +144,6 @@ pub(super) fn open_payload(payload: &[u8]) -> rdb::Result<(&[u8], Header)> {
     Ok((body, Header { is_valkey: version >= 80, version }))
 }
 
-/// Reads what comes through a channel.
-pub(super) struct Pieces {
-    pieces: Receiver<Bytes>,
-    piece: Bytes,
-}
-
-impl Pieces {
-    pub fn new(pieces: Receiver<Bytes>) -> Self {
-        Pieces { pieces, piece: Bytes::new() }
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece,
-                None => return Ok(0),
-            }
-        }
-        let taken = self.piece.split_to(into.len().min(self.piece.len()));
-        into[..taken.len()].copy_from_slice(&taken);
-        Ok(taken.len())
-    }
-}
-
 /// Keeps a copy of what is read, where one is wanted.
 struct Copied {
     from: Pieces,
@@ -244,6 +172,6 @@ impl Out for Piecewise<'_> {
         if self.piece.len() < PIECE_BYTES {
             return Ok(());
         }
-        send(self.steps, Step::Piece(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES))))
+        Ok(tell(self.steps, Step::Piece(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES))))?)
     }
 }

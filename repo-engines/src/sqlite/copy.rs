@@ -11,7 +11,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,11 @@ use tempfile::TempDir;
 const STEP_PAGES: i32 = 512;
 /// How often a copy begins anew before it keeps writers out.
 const RESTARTS_MAX: u32 = 3;
+
+/// What the name of a copy's folder begins with.
+const PREFIX: &str = "dedump-sqlite-";
+/// A folder that is younger is nobody's to remove.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// A copy of a database, of one moment.
 pub(super) struct Copied {
@@ -154,10 +159,14 @@ fn open(path: &Path, lock_wait: Duration) -> rusqlite::Result<(Connection, Strin
 /// The copy's name in its folder.
 const COPY: &str = "copy";
 
-/// Creates a folder that only this user may enter, with an empty database.
-fn temporary() -> Result<(TempDir, Connection)> {
-    let folder = tempfile::Builder::new().prefix("dedump-sqlite-").tempdir().map_err(|error| cannot_copy(&error))?;
-    let path = folder.path().join(COPY);
+/// Creates a folder that only this user may enter, with an empty database. Folders that killed ones have left go.
+fn temporary() -> Result<(Folder, Connection)> {
+    sweep(&std::env::temp_dir());
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().map_err(|error| cannot_copy(&error))?;
+    let opened = File::open(folder.path()).map_err(|error| cannot_copy(&error))?;
+    opened.lock().map_err(|error| cannot_copy(&error))?;
+    let folder = Folder { folder, _locked: opened };
+    let path = folder.folder.path().join(COPY);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     drop(file.map_err(|error| cannot_copy(&error))?);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -167,13 +176,39 @@ fn temporary() -> Result<(TempDir, Connection)> {
     Ok((folder, copy))
 }
 
+/// A folder for a copy, which is locked for as long as somebody works in it.
+struct Folder {
+    folder: TempDir,
+    _locked: File,
+}
+
+/// Removes the folders of ours in which nobody works any more: their owner was killed. What can't be removed stays.
+fn sweep(temporary: &Path) {
+    let Ok(entries) = fs::read_dir(temporary) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())) {
+        // A link leads elsewhere, and a young folder may be about to be locked.
+        let is_left = |entry: &fs::DirEntry| {
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_dir)?;
+            let age = metadata.modified().ok()?.elapsed().ok()?;
+            (metadata.uid() == nix::unistd::geteuid().as_raw() && age > YOUNG).then_some(())
+        };
+        if is_left(&entry).is_some()
+            && let Ok(opened) = File::open(entry.path())
+            && opened.try_lock().is_ok()
+        {
+            // Another sweep may be faster.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// Opens the copy, and takes its name: it goes when the last who has it open does, whatever happens.
-fn without_name(folder: TempDir) -> Result<(File, Connection)> {
-    let path = folder.path().join(COPY);
+fn without_name(folder: Folder) -> Result<(File, Connection)> {
+    let path = folder.folder.path().join(COPY);
     let file = File::open(&path).map_err(|error| cannot_copy(&error))?;
     // Only now: what is opened as unchanging is as large as it was then.
     let connection = open_unchanging(&path).map_err(|error| cannot_copy(&error))?;
-    folder.close().map_err(|error| cannot_copy(&error))?;
+    folder.folder.close().map_err(|error| cannot_copy(&error))?;
     Ok((file, connection))
 }
 

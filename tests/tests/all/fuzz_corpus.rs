@@ -83,6 +83,11 @@ fn replay_header() {
 }
 
 #[test]
+fn replay_mongo_archive() {
+    replay("mongo_archive");
+}
+
+#[test]
 fn replay_name() {
     replay("name");
 }

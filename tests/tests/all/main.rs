@@ -28,6 +28,8 @@ mod holds;
 mod kit;
 mod licences;
 mod model;
+mod mongodb;
+mod mongodb_restore;
 mod postgres;
 mod postgres_engine;
 mod postgres_engine_failures;

@@ -1,18 +1,18 @@
 //! `dedump restore --to postgres://…`: puts a database back.
 
-use super::database_report::{plan_to_json, plan_to_text, to_json, to_text, untimed};
+use super::database_report::{plan_to_json, plan_to_text, to_json, to_text};
+use super::way::{self, Done, Facts, Part, Plan, Turn, Way};
 use super::{RestoreArgs, rows};
 use crate::client::ClientArgs;
 use crate::context::{Context, user_at_host};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output;
-use crate::progress::Work;
-use crate::sources::{Part, part_of};
-use crate::timings::Route;
+use crate::progress::Meter;
+use crate::sources::{self, part_of};
 use clap::{Args, ValueEnum};
-use dedump_core::{Snapshot, find};
-use dedump_engines::postgres::{Globals, OnConflict, Place, PostgresRestore, PostgresRestoreOptions, RowsOptions};
-use std::io::{self, IsTerminal};
+use dedump_core::{Snapshot, async_trait};
+use dedump_engines::postgres::{
+    Globals, OnConflict, Place, PostgresPlan, PostgresRestore, PostgresRestoreOptions, RowsOptions,
+};
 use std::path::Path;
 use std::time::Instant;
 
@@ -50,7 +50,7 @@ pub struct DatabaseArgs {
     on_conflict: Option<Conflict>,
     /// Restore only the schema, or only the data
     #[arg(long, value_name = "PART", help_heading = DATABASES, value_enum)]
-    part: Option<Part>,
+    part: Option<sources::Part>,
     /// Keep triggers and foreign keys from looking at data that go into a database that is there; takes a superuser
     #[arg(long, help_heading = DATABASES)]
     disable_triggers: bool,
@@ -182,15 +182,40 @@ impl DatabaseArgs {
         (self.verify_first, !self.no_safety_snapshot)
     }
 
+    /// Returns the tables that are chosen, and whether only definitions are.
+    ///
+    /// # Errors
+    /// Rows without definitions are asked for, which this kind of database does not do.
+    pub(super) fn tables_and_part(&self, kind: &str) -> Result<(Vec<String>, bool), Failure> {
+        match self.part {
+            Some(Part::Data) => {
+                Err(Failure::usage(format!("{kind} takes rows with their tables; leave --part data out")))
+            }
+            part => Ok((self.tables.clone(), part.is_some())),
+        }
+    }
+
     /// Returns the first flag that was given and means nothing for other servers than PostgreSQL's.
     pub(super) fn first_of_postgres(&self) -> Option<&'static str> {
         let common = ["--replace", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];
         self.first_of_those_but(&common).or_else(|| self.client.first_of_postgres())
     }
 
+    /// Returns the first flag that was given and means a part of one database.
+    pub(super) fn first_of_one(&self) -> Option<&'static str> {
+        let of_one = ["--undo", "--schema", "--table", "--part", "--into-existing"];
+        let given = self.given();
+        given.iter().find(|(flag, is_given)| *is_given && of_one.contains(flag)).map(|(flag, _)| *flag)
+    }
+
     /// Returns the first flag that was given, but for these.
     pub(super) fn first_but(&self, common: &[&str]) -> Option<&'static str> {
         self.first_of_those_but(common).or_else(|| self.client.first_given())
+    }
+
+    /// As [`DatabaseArgs::first_but`], where tools of a database are run: how they are run is not among the flags.
+    pub(super) fn first_flag_but(&self, common: &[&str]) -> Option<&'static str> {
+        self.first_of_those_but(common)
     }
 
     fn first_of_those_but(&self, common: &[&str]) -> Option<&'static str> {
@@ -240,43 +265,99 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     if !args.streams.is_empty() || args.keep_going || args.force {
         return Err(Failure::usage("--stream, --force and --keep-going are for files; see --help for databases"));
     }
-    let database = &args.database;
-    let restore = PostgresRestore::new(url, database.options()?)?;
-    if database.undo {
-        return rows::undo(context, args, &restore);
+    let way = ToPostgres::new(args, url)?;
+    if args.database.undo {
+        return rows::undo(context, args, &way.restore);
     }
-    if let Some(rows) = database.rows()? {
-        return rows::put_rows(context, args, &restore, &rows);
+    if let Some(rows) = args.database.rows()? {
+        return rows::put_rows(context, args, &way.restore, &rows);
     }
-    let started = Instant::now();
-    let done = context.with_repository(STANDS, async |repository| {
-        let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
-        let prefix = prefix(&snapshot, args.only.as_deref())?;
-        let plan = restore.plan(&repository, &snapshot, &prefix).await?;
-        let repository_id = repository.id().to_string();
-        let route = Route { repository: &repository_id, source: &snapshot.record.source, to: &plan.host };
-        let takes = route.estimate(plan.bytes).unwrap_or_else(|| untimed(&snapshot, &prefix));
-        if database.dry_run || args.plan {
-            return Ok((plan, takes, None));
+    way::one(context, args, &way)
+}
+
+/// The way back into a database of PostgreSQL.
+pub(super) struct ToPostgres {
+    restore: PostgresRestore,
+    /// Whether a database that is there may be replaced or changed.
+    may_change: bool,
+}
+
+impl ToPostgres {
+    /// Creates a way.
+    ///
+    /// # Errors
+    /// The URL or the options can't be.
+    pub fn new(args: &RestoreArgs, url: &str) -> Result<Self, Failure> {
+        let database = &args.database;
+        let restore = PostgresRestore::new(url, database.options()?)?;
+        Ok(ToPostgres { restore, may_change: database.replace || database.into_existing })
+    }
+}
+
+#[async_trait(?Send)]
+impl Way for ToPostgres {
+    fn turn(&self) -> Turn {
+        Turn::Postgres
+    }
+
+    fn stands(&self) -> &'static str {
+        STANDS
+    }
+
+    fn folder(&self, snapshot: &Snapshot, only: Option<&str>) -> Result<String, Failure> {
+        prefix(snapshot, only)
+    }
+
+    async fn plan<'a>(&'a self, part: &'a Part<'a>) -> Result<Box<dyn Plan + 'a>, Failure> {
+        let plan = self.restore.plan(part.repository, part.snapshot, &part.prefix).await?;
+        Ok(Box::new(Planned { way: self, part, plan }))
+    }
+}
+
+struct Planned<'a> {
+    way: &'a ToPostgres,
+    part: &'a Part<'a>,
+    plan: PostgresPlan,
+}
+
+impl Planned<'_> {
+    fn takes(&self) -> String {
+        self.part.takes_at_least(&self.plan.host, self.plan.bytes)
+    }
+}
+
+#[async_trait(?Send)]
+impl Plan for Planned<'_> {
+    fn facts(&self) -> Facts {
+        Facts {
+            place: format!("{}/{}", self.plan.host, self.plan.database),
+            host: self.plan.host.clone(),
+            bytes: self.plan.bytes,
+            changes: self.way.may_change && self.plan.existing.is_some(),
         }
-        if (database.replace || database.into_existing) && plan.existing.is_some() && !database.yes {
-            confirm(plan_to_text(&plan, &takes).trim_end(), &format!("{}/{}", plan.host, plan.database)).await?;
-        }
-        let meter = context.started_meter(Work::Restore(plan.bytes));
-        let loading = Instant::now();
-        let restored = restore.run(&repository, &snapshot, &prefix, &meter).await?;
-        route.note(restored.bytes, loading.elapsed());
-        Ok((plan, takes, Some(restored)))
-    })?;
-    let (plan, takes, restored) = done;
-    let Some(restored) = restored else {
-        context.print(|| plan_to_json(&plan, &takes), || plan_to_text(&plan, &takes))?;
-        return Ok(Exit::Done);
-    };
-    restored.warnings.iter().for_each(|warning| output::warning(warning));
-    restored.problems.iter().for_each(|problem| output::error(problem));
-    context.report(|| to_json(&plan, &restored), || to_text(&plan, &restored, started.elapsed()))?;
-    Ok(if restored.errors_n == 0 { Exit::Done } else { Exit::Doubtful })
+    }
+
+    fn to_text(&self) -> String {
+        plan_to_text(&self.plan, &self.takes())
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        plan_to_json(&self.plan, &self.takes())
+    }
+
+    async fn carry_out(&self, meter: &Meter) -> Result<Done, Failure> {
+        let Part { repository, snapshot, prefix } = self.part;
+        let started = Instant::now();
+        let restored = self.way.restore.run(repository, snapshot, prefix, meter).await?;
+        Ok(Done {
+            text: to_text(&self.plan, &restored, started.elapsed()),
+            json: to_json(&self.plan, &restored),
+            bytes: restored.bytes,
+            warnings: restored.warnings,
+            problems: restored.problems,
+            exit: if restored.errors_n == 0 { Exit::Done } else { Exit::Doubtful },
+        })
+    }
 }
 
 /// Returns the folder of the database in the snapshot.
@@ -302,28 +383,5 @@ pub(super) fn prefix(snapshot: &Snapshot, only: Option<&str>) -> Result<String, 
             Err(Failure::failed(format!("no such database in snapshot {}; there are {}", snapshot.id.short(), there())))
         }
         _ => Err(Failure::usage(format!("which database? choose one with --only: {}", there()))),
-    }
-}
-
-/// Asks for the name of what will be replaced or changed.
-pub(super) async fn confirm(what: &str, expected: &str) -> Result<(), Failure> {
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return Err(Failure::usage(format!(
-            "{expected} would be replaced or changed, and there is no terminal to ask on; look at it with --dry-run, and say --yes"
-        )));
-    }
-    output::stderr_line(what);
-    output::stderr_bytes(format!("type {expected} to go on: ").as_bytes());
-    let (sender, answer) = tokio::sync::oneshot::channel();
-    // A thread of its own: one of the runtime's would be waited for after Ctrl-C.
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = io::stdin().read_line(&mut line).map(|_| line);
-        // What can't be read is not what was asked for; and nobody waits any more if it was interrupted.
-        let _ = sender.send(read.unwrap_or_default());
-    });
-    match answer.await {
-        Ok(line) if line.trim() == expected => Ok(()),
-        _ => Err(Failure::failed(format!("that is not {expected}; nothing was changed"))),
     }
 }

@@ -3,23 +3,9 @@
 use crate::human;
 use crate::output;
 use crate::time;
-use dedump_core::Snapshot;
 use dedump_engines::postgres::{PostgresPlan, PostgresRestored};
 use serde_json::json;
 use std::time::Duration;
-
-/// Says how long the dump took where no restore was timed yet.
-pub(super) fn untimed(snapshot: &Snapshot, prefix: &str) -> String {
-    let source = prefix.split('/').next().unwrap_or(prefix);
-    let fact = |key: &str| snapshot.record.facts.get(&format!("{source}.{key}"))?.parse::<u64>().ok();
-    let dumped = match (fact("started_ms"), fact("ended_ms")) {
-        (Some(started), Some(ended)) => {
-            format!("; its dump took {}", human::duration(Duration::from_millis(ended.saturating_sub(started))))
-        }
-        _ => String::new(),
-    };
-    format!("nobody knows yet: no restore from here to there was timed{dumped}")
-}
 
 pub(super) fn plan_to_text(plan: &PostgresPlan, takes: &str) -> String {
     let time = plan.time.as_deref().unwrap_or("an unknown time");

@@ -1,13 +1,18 @@
 //! `dedump restore`: gives streams back.
 
+mod clickhouse;
+mod confirm;
 mod database;
 mod database_report;
+mod mongodb;
 mod plan;
 mod prices;
 mod redis;
 mod rows;
+mod several;
 mod sqlite;
 mod tree;
+mod way;
 
 use crate::args::FilterArgs;
 use crate::context::Context;
@@ -16,11 +21,13 @@ use crate::progress::Work;
 use crate::timings::Route;
 use crate::{human, output};
 use clap::Args;
+use clickhouse::ClickHouseArgs;
 use database::DatabaseArgs;
 use dedump_core::{
     Existing, FileTarget, RestoreOptions, RestoreReport, Snapshot, StreamRecord, Target, WriterTarget, find, restore,
 };
 use dedump_engines::postgres::AsDumped;
+use mongodb::MongoArgs;
 use redis::RedisArgs;
 use serde_json::json;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -47,6 +54,9 @@ Where it goes:
   --to sqlite:///PATH                 a file that `dedump backup sqlite:///...` has backed up; takes --replace and --dry-run
   --to redis://HOST[/NUMBER]          keys that `dedump backup redis://...` has backed up; see Redis and Valkey
   --to rdb:FILE                       the same as an RDB file, with the steps that make a server load it
+  --to mongodb://HOST[/DATABASE]      collections that `dedump backup mongodb://...` has backed up; see MongoDB
+  --to clickhouse://HOST[/DATABASE]   tables that `dedump backup clickhouse://...` has backed up; see ClickHouse
+  --to NAME=URL --to NAME=URL ...     several databases of one snapshot, PostgreSQL first and Redis last
 
 Examples:
   dedump restore latest --stream app.dump --to - | pg_restore -d app_new
@@ -68,9 +78,9 @@ pub struct RestoreArgs {
     /// Restore this stream; repeat it for several [default: all]
     #[arg(long = "stream", short, value_name = "NAME")]
     streams: Vec<String>,
-    /// Where to: a file, a directory, a database's URL, or - for standard output
+    /// Where to: a file, a directory, a database's URL, or - for standard output; NAME=URL for each source of several
     #[arg(long, short = 'o', value_name = "PATH", required_unless_present_any = ["plan", "prices", "thaw_list"])]
-    to: Option<PathBuf>,
+    to: Vec<PathBuf>,
     /// Of a snapshot of several sources, restore this one alone, by its name
     #[arg(long, value_name = "SOURCE")]
     only: Option<String>,
@@ -101,6 +111,10 @@ pub struct RestoreArgs {
     database: DatabaseArgs,
     #[command(flatten)]
     redis: RedisArgs,
+    #[command(flatten)]
+    mongo: MongoArgs,
+    #[command(flatten)]
+    clickhouse: ClickHouseArgs,
 }
 
 /// Where restored streams go.
@@ -109,21 +123,45 @@ enum Place {
     Files(FileTarget),
 }
 
+impl RestoreArgs {
+    /// Returns whether nothing is to be done but said.
+    fn is_dry(&self) -> bool {
+        self.plan || self.database.dry_run
+    }
+}
+
 /// Runs it.
 pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
-    if let Some(target) = args.to.as_deref().and_then(redis::target) {
+    if args.to.len() > 1 || args.to.iter().any(|to| several::named(to).is_some()) {
+        return several::run(context, &args);
+    }
+    let to = args.to.first().cloned();
+    let to = to.as_deref();
+    if let Some(url) = to.and_then(clickhouse::url) {
+        return clickhouse::run(context, &args, url);
+    }
+    if let Some(flag) = args.clickhouse.first_given() {
+        return Err(Failure::usage(format!("{flag} is for ClickHouse: --to clickhouse://HOST")));
+    }
+    if let Some(url) = to.and_then(mongodb::url) {
+        return mongodb::run(context, &args, url);
+    }
+    if let Some(flag) = args.mongo.first_given() {
+        return Err(Failure::usage(format!("{flag} is for MongoDB: --to mongodb://HOST")));
+    }
+    if let Some(target) = to.and_then(redis::target) {
         return redis::run(context, &args, target);
     }
-    if let Some(url) = args.to.as_deref().and_then(sqlite::url) {
+    if let Some(url) = to.and_then(sqlite::url) {
         return sqlite::run(context, &args, url);
     }
     if let Some(flag) = args.redis.first_given() {
         return Err(Failure::usage(format!("{flag} is for Redis and Valkey: --to redis://HOST, or rdb:FILE")));
     }
-    if let Some(url) = args.to.as_deref().and_then(database::url) {
+    if let Some(url) = to.and_then(database::url) {
         return database::run(context, &args, url);
     }
-    if let Some(target) = args.to.as_deref().and_then(tree::directory) {
+    if let Some(target) = to.and_then(tree::directory) {
         return tree::run(context, &args, &target);
     }
     if let Some(flag) = args.tree.first_given() {
@@ -132,13 +170,13 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
     if let Some(flag) = args.database.first_given() {
         return Err(Failure::usage(format!("{flag} is for a database: --to postgres://USER@HOST/DATABASE")));
     }
-    if args.plan && args.to.is_some() {
+    if args.plan && to.is_some() {
         return Err(Failure::usage("--plan restores nothing; leave --to out, or name a database"));
     }
     if args.plan || args.prices.is_some() || args.thaw_list.is_some() {
         return plan::run(context, &args);
     }
-    let to = args.to.clone().expect("it is required where there is no plan");
+    let to = to.expect("it is required where there is no plan");
     let to_stdout = to.as_os_str() == "-";
     if to_stdout && context.json() {
         return Err(Failure::usage("--json prints to standard output, and so does --to -; restore to a file instead"));
@@ -157,7 +195,7 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
     let work = context.with_repository(stands, async |repository| {
         let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
         let streams = selected(&snapshot, &args.streams, args.only.as_deref())?;
-        let place = place(&args, &to, &streams)?;
+        let place = place(&args, to, &streams)?;
         let paths = paths(&place, &streams);
         let mut target: Box<dyn Target> = match place {
             Place::Stdout => Box::new(AsDumped::new(WriterTarget(Stdout { closed: Arc::clone(&closed) }))),

@@ -1,15 +1,14 @@
 //! `dedump restore --to redis://…` and `--to rdb:…`: puts keys back, or gives an RDB file.
 
-use super::database::confirm;
+use super::way::{self, Done, Facts, Part, Plan, Turn, Way};
 use super::{RestoreArgs, folder};
 use crate::context::{Context, user_at_host};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::progress::Work;
+use crate::progress::{Meter, Work};
 use crate::redis::{REDIS, RedisClientArgs, is_url};
-use crate::timings::Route;
 use crate::{human, output, time};
 use clap::{Args, ValueEnum};
-use dedump_core::{Existing, Snapshot, find};
+use dedump_core::{Existing, Snapshot, async_trait, find};
 use dedump_engines::redis::{
     OnConflict, Place, RedisFileOptions, RedisFileRestored, RedisPlan, RedisRestore, RedisRestoreOptions,
     RedisRestored, restore_file,
@@ -141,38 +140,84 @@ fn into_server(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
             "--force and --original are for --to rdb:FILE; a server takes --replace or --merge",
         ));
     }
-    let restore = RedisRestore::new(url, options(args)?)?;
-    let (plan, takes, restored) = context.with_repository(STANDS, async |repository| {
-        let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
-        let prefix = folder(&snapshot, args.only.as_deref(), "database.rdb", "redis://…")?;
-        let plan = restore.plan(&repository, &snapshot, &prefix).await?;
-        let repository_id = repository.id().to_string();
-        let route = Route { repository: &repository_id, source: &snapshot.record.source, to: &plan.place };
-        let takes = route.estimate(plan.bytes);
-        let plan_text = plan_to_text(&snapshot, &plan, takes.as_deref());
-        if args.database.dry_run || args.plan {
-            return Ok((plan_to_json(&snapshot, &plan, takes.as_deref()), plan_text, None));
+    way::one(context, args, &ToRedis::new(args, url)?)
+}
+
+/// The way back into a server of Redis or Valkey.
+pub struct ToRedis {
+    restore: RedisRestore,
+}
+
+impl ToRedis {
+    /// Creates a way.
+    ///
+    /// # Errors
+    /// The URL or the options can't be.
+    pub fn new(args: &RestoreArgs, url: &str) -> Result<Self, Failure> {
+        Ok(ToRedis { restore: RedisRestore::new(url, options(args)?)? })
+    }
+}
+
+#[async_trait(?Send)]
+impl Way for ToRedis {
+    fn turn(&self) -> Turn {
+        Turn::Redis
+    }
+
+    fn stands(&self) -> &'static str {
+        STANDS
+    }
+
+    fn folder(&self, snapshot: &Snapshot, only: Option<&str>) -> Result<String, Failure> {
+        folder(snapshot, only, "database.rdb", "redis://…")
+    }
+
+    async fn plan<'a>(&'a self, part: &'a Part<'a>) -> Result<Box<dyn Plan + 'a>, Failure> {
+        let plan = self.restore.plan(part.repository, part.snapshot, &part.prefix).await?;
+        Ok(Box::new(Planned { way: self, part, plan }))
+    }
+}
+
+struct Planned<'a> {
+    way: &'a ToRedis,
+    part: &'a Part<'a>,
+    plan: RedisPlan,
+}
+
+#[async_trait(?Send)]
+impl Plan for Planned<'_> {
+    fn facts(&self) -> Facts {
+        Facts {
+            place: self.plan.place.clone(),
+            host: self.plan.place.clone(),
+            bytes: self.plan.bytes,
+            changes: self.plan.databases.iter().any(|database| database.keys_there_n > 0),
         }
-        let has_keys = plan.databases.iter().any(|database| database.keys_there_n > 0);
-        if has_keys && !args.database.yes {
-            confirm(plan_text.trim_end(), &plan.place).await?;
-        }
-        let meter = context.started_meter(Work::Restore(plan.bytes));
-        let loading = Instant::now();
-        let restored = restore.run(&repository, &snapshot, &prefix, &meter).await?;
-        route.note(plan.bytes, loading.elapsed());
-        Ok((json!(null), String::new(), Some((snapshot, plan.place, restored, loading.elapsed()))))
-    })?;
-    let Some((snapshot, place, restored, took)) = restored else {
-        context.print(|| plan, || takes)?;
-        return Ok(Exit::Done);
-    };
-    restored.warnings.iter().for_each(|warning| output::warning(warning));
-    context.report(
-        || to_json(&snapshot, &place, &restored),
-        || to_text(&snapshot, &place, &restored, &human::duration(took)),
-    )?;
-    Ok(Exit::Done)
+    }
+
+    fn to_text(&self) -> String {
+        let takes = self.part.takes_at_least(&self.plan.place, self.plan.bytes);
+        plan_to_text(self.part.snapshot, &self.plan, &takes)
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let takes = self.part.takes(&self.plan.place, self.plan.bytes);
+        plan_to_json(self.part.snapshot, &self.plan, takes.as_deref())
+    }
+
+    async fn carry_out(&self, meter: &Meter) -> Result<Done, Failure> {
+        let Part { repository, snapshot, prefix } = self.part;
+        let started = Instant::now();
+        let restored = self.way.restore.run(repository, snapshot, prefix, meter).await?;
+        Ok(Done {
+            text: to_text(snapshot, &self.plan.place, &restored, &human::duration(started.elapsed())),
+            json: to_json(snapshot, &self.plan.place, &restored),
+            bytes: self.plan.bytes,
+            warnings: restored.warnings,
+            problems: Vec::new(),
+            exit: Exit::Done,
+        })
+    }
 }
 
 fn to_file(context: &Context, args: &RestoreArgs, path: &Path) -> Outcome {
@@ -200,12 +245,12 @@ fn to_file(context: &Context, args: &RestoreArgs, path: &Path) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn plan_to_text(snapshot: &Snapshot, plan: &RedisPlan, takes: Option<&str>) -> String {
+fn plan_to_text(snapshot: &Snapshot, plan: &RedisPlan, takes: &str) -> String {
     let mut rows = vec![
         ("what", format!("{} as of {}, from snapshot {}", plan.stream, as_of(snapshot), snapshot.id.short())),
         ("size", human::bytes(plan.bytes)),
         ("to", plan.place.clone()),
-        ("takes", takes.unwrap_or("nobody knows yet: no restore from here to there was timed").to_owned()),
+        ("takes", takes.to_owned()),
     ];
     if plan.safety_snapshot {
         rows.push(("first", "what is there is backed up".to_owned()));

@@ -1,7 +1,8 @@
 //! Smaller ways back for a database: a replaced one in its place again, rows of one table.
 
 use super::RestoreArgs;
-use super::database::{confirm, prefix};
+use super::confirm::confirm;
+use super::database::prefix;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::Work;

@@ -1,14 +1,15 @@
 //! `dedump restore --to sqlite:///…`: puts an SQLite database back.
 
-use super::{RestoreArgs, folder, to_files};
+use super::way::{self, Done, Facts, Part, Plan, Turn, Way};
+use super::{RestoreArgs, folder};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::progress::Work;
+use crate::progress::Meter;
 use crate::{human, output};
-use dedump_core::{Snapshot, find};
+use dedump_core::{Snapshot, async_trait};
 use dedump_engines::sqlite::{SqliteRestore, SqliteRestoreOptions, SqliteRestored};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const STANDS: &str = "the database that was there is as it was";
@@ -27,32 +28,85 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     if let Some(flag) = other.or_else(|| args.database.first_but(&["--replace", "--dry-run"])) {
         return Err(Failure::usage(format!("{flag} is not for SQLite; see --help")));
     }
-    let restore = SqliteRestore::new(url, SqliteRestoreOptions { replace: args.database.is_to_replace() })?;
-    let started = Instant::now();
-    let (snapshot, path, restored) = context.with_repository(STANDS, async |repository| {
-        let snapshot = find(&repository, &args.snapshot, &args.filter.filter()).await?;
-        let prefix = folder(&snapshot, args.only.as_deref(), "database.sqlite", "sqlite:///…")?;
-        let path = restore.plan(&snapshot, &prefix)?;
-        if args.database.dry_run || args.plan {
-            return Ok((snapshot, path, None));
-        }
-        let meter = context.started_meter(Work::Restore(0));
-        let restoring = Instant::now();
-        let restored = restore.run(&repository, &snapshot, &prefix, &meter).await?;
-        to_files(&repository.id().to_string(), &snapshot).note(restored.bytes, restoring.elapsed());
-        Ok((snapshot, path, Some(restored)))
-    })?;
-    let Some(restored) = restored else {
-        let path = path.display().to_string();
-        context.print(
-            || json!({ "snapshot": snapshot.id.to_string(), "path": path }),
-            || format!("snapshot {} would become {}\n", snapshot.id.short(), human::safe(&path)),
-        )?;
-        return Ok(Exit::Done);
-    };
-    restored.warnings.iter().for_each(|warning| output::warning(warning));
-    context.report(|| to_json(&snapshot, &restored), || to_text(&snapshot, &restored, started.elapsed()))?;
-    Ok(Exit::Done)
+    way::one(context, args, &ToSqlite::new(args, url)?)
+}
+
+/// The way back into an SQLite database.
+pub struct ToSqlite {
+    restore: SqliteRestore,
+}
+
+impl ToSqlite {
+    /// Creates a way.
+    ///
+    /// # Errors
+    /// The URL can't be.
+    pub fn new(args: &RestoreArgs, url: &str) -> Result<Self, Failure> {
+        let options = SqliteRestoreOptions { replace: args.database.is_to_replace() };
+        Ok(ToSqlite { restore: SqliteRestore::new(url, options)? })
+    }
+}
+
+#[async_trait(?Send)]
+impl Way for ToSqlite {
+    fn turn(&self) -> Turn {
+        Turn::Sqlite
+    }
+
+    fn stands(&self) -> &'static str {
+        STANDS
+    }
+
+    fn folder(&self, snapshot: &Snapshot, only: Option<&str>) -> Result<String, Failure> {
+        folder(snapshot, only, "database.sqlite", "sqlite:///…")
+    }
+
+    async fn plan<'a>(&'a self, part: &'a Part<'a>) -> Result<Box<dyn Plan + 'a>, Failure> {
+        let path = self.restore.plan(part.snapshot, &part.prefix)?;
+        let stream = format!("{}database.sqlite", part.prefix);
+        let streams = &part.snapshot.record.streams;
+        let bytes = streams.iter().find(|one| one.name == stream).map_or(0, |stream| stream.bytes);
+        Ok(Box::new(Planned { way: self, part, path, bytes }))
+    }
+}
+
+struct Planned<'a> {
+    way: &'a ToSqlite,
+    part: &'a Part<'a>,
+    path: PathBuf,
+    bytes: u64,
+}
+
+#[async_trait(?Send)]
+impl Plan for Planned<'_> {
+    fn facts(&self) -> Facts {
+        let place = self.path.display().to_string();
+        // The file that is there stays under another name, so nobody is asked.
+        Facts { place, host: "files".to_owned(), bytes: self.bytes, changes: false }
+    }
+
+    fn to_text(&self) -> String {
+        let path = human::safe(&self.path.display().to_string());
+        format!("snapshot {} would become {path}\n", self.part.snapshot.id.short())
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        json!({ "snapshot": self.part.snapshot.id.to_string(), "path": self.path.display().to_string() })
+    }
+
+    async fn carry_out(&self, meter: &Meter) -> Result<Done, Failure> {
+        let Part { repository, snapshot, prefix } = self.part;
+        let started = Instant::now();
+        let restored = self.way.restore.run(repository, snapshot, prefix, meter).await?;
+        Ok(Done {
+            text: to_text(snapshot, &restored, started.elapsed()),
+            json: to_json(snapshot, &restored),
+            bytes: restored.bytes,
+            warnings: restored.warnings,
+            problems: Vec::new(),
+            exit: Exit::Done,
+        })
+    }
 }
 
 fn to_json(snapshot: &Snapshot, restored: &SqliteRestored) -> serde_json::Value {

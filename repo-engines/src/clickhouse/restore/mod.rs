@@ -49,6 +49,8 @@ pub struct ClickHouseRestoreOptions {
     pub unreplicated: bool,
     /// Whether users, roles and grants are made as they were; those who are there stay.
     pub access: bool,
+    /// Whether everything that is needed is read and decoded before anything is touched.
+    pub verify_first: bool,
     /// Whether what is replaced is backed up first.
     pub safety_snapshot: bool,
     /// Who restores, as `user@host`: the safety snapshot is held in this name.
@@ -67,6 +69,7 @@ impl Default for ClickHouseRestoreOptions {
             schema_only: false,
             unreplicated: false,
             access: false,
+            verify_first: false,
             safety_snapshot: true,
             by: "dedump".to_owned(),
         }

@@ -9,13 +9,11 @@ use crate::clickhouse::explain::Failure;
 use crate::clickhouse::schema::{HIDDEN, Kind, Object};
 use crate::clickhouse::sql;
 use crate::clickhouse::tables::fact;
-use dedump_core::{Error, Repository, RestoreOptions, Snapshot, StreamRecord, WriterTarget, restore};
+use crate::stored;
+use dedump_core::{Error, Repository, Snapshot, StreamRecord};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Length of the definitions, at most: they are held in memory.
-const SCHEMA_BYTES_MAX: u64 = 256 << 20;
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -31,6 +29,8 @@ pub struct ClickHousePlan {
     pub others: Vec<String>,
     /// Bytes of rows.
     pub bytes: u64,
+    /// Whether something that is there is replaced.
+    pub changes: bool,
     /// Whether what is there is backed up first.
     pub safety_snapshot: bool,
     /// What the user should know.
@@ -62,7 +62,6 @@ pub struct PlannedTable {
 pub(super) struct There {
     pub database: String,
     pub name: String,
-    pub engine: String,
     pub rows: Option<String>,
 }
 
@@ -126,6 +125,7 @@ impl Prepared<'_> {
             bytes: tables.iter().map(|table| table.bytes).sum(),
             tables,
             others: others.iter().map(|object| shown(self.target(object))).collect(),
+            changes: self.objects().any(|object| self.there(object).is_some()),
             safety_snapshot: self.needs_safety_snapshot(of),
             warnings: self.warnings.clone(),
         }
@@ -259,19 +259,14 @@ pub(super) async fn lines<T: DeserializeOwned>(
 ) -> Result<Vec<T>> {
     let wanted = format!("{prefix}{name}");
     let found = snapshot.record.streams.iter().find(|stream| stream.name == wanted);
-    let stream = found.ok_or_else(|| Error::NotFound {
+    found.ok_or_else(|| Error::NotFound {
         what: "stream",
         name: wanted.clone(),
         hint: format!(" in snapshot {}; it has no backup of ClickHouse there", snapshot.id.short()),
     })?;
     let damaged = |why: String| Error::Damaged { object: format!("stream {wanted:?}"), why };
-    if stream.bytes > SCHEMA_BYTES_MAX {
-        return Err(damaged("it is too long for definitions".to_owned()).into());
-    }
-    let options = RestoreOptions { streams: vec![wanted.clone()], ..RestoreOptions::default() };
-    let mut target = WriterTarget(Vec::new());
-    restore(repository, snapshot, &options, &mut target, &()).await?;
-    let lines = target.0.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let bytes = stored::read_small(repository, snapshot, &wanted).await?;
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let read = lines.map(|line| serde_json::from_slice(line)).collect::<std::result::Result<Vec<T>, _>>();
     Ok(read.map_err(|error| damaged(error.to_string()))?)
 }
@@ -281,7 +276,7 @@ async fn there(client: &Client) -> Result<BTreeMap<(String, String), There>> {
     let has_rows = crate::clickhouse::schema::columns_of_system(client, "tables").await?.contains("total_rows");
     let rows = if has_rows { "toString(total_rows)" } else { "NULL" };
     let query = format!(
-        "SELECT database, name, engine, {rows} AS rows FROM system.tables WHERE NOT is_temporary AND NOT startsWith(name, {})",
+        "SELECT database, name, {rows} AS rows FROM system.tables WHERE NOT is_temporary AND NOT startsWith(name, {})",
         sql::text(ASIDE)
     );
     let all: Vec<There> = client.rows(&query).await?;

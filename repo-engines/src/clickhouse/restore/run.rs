@@ -8,7 +8,9 @@ use crate::clickhouse::dump::{ClickHouseEngine, ClickHouseOptions};
 use crate::clickhouse::explain::Failure;
 use crate::clickhouse::schema::{Kind, Object, Rows};
 use crate::clickhouse::sql;
-use dedump_core::{BackupOptions, Error, HoldOptions, Progress, Repository, SnapshotId, backup, hold};
+use crate::safety::Safety;
+use crate::stored;
+use dedump_core::{Error, Progress, Repository, SnapshotId};
 
 impl ClickHouseRestore {
     pub(super) async fn apply(
@@ -19,6 +21,13 @@ impl ClickHouseRestore {
     ) -> dedump_core::Result<ClickHouseRestored> {
         let mut restored =
             ClickHouseRestored { warnings: std::mem::take(&mut prepared.warnings), ..ClickHouseRestored::default() };
+        if self.options.verify_first {
+            let streams = prepared.streams.values().flatten().map(|stream| stream.name.clone()).collect::<Vec<_>>();
+            // Of none, all would be read.
+            if !streams.is_empty() {
+                stored::verify(repository, prepared.snapshot, streams, progress).await?;
+            }
+        }
         if prepared.needs_safety_snapshot(self) {
             let id = self.safety_snapshot(&prepared, repository, progress, &mut restored.warnings).await?;
             restored.safety_snapshot = Some(id);
@@ -209,20 +218,10 @@ impl ClickHouseRestore {
             ..ClickHouseOptions::default()
         };
         let engine = ClickHouseEngine::of(self.url.without_database(), options)?;
-        let (host, id) = (self.url.host(), prepared.snapshot.id);
-        let mut options = BackupOptions::new(format!("safety/{host}"), &host);
-        options.tags.insert("safety".to_owned(), id.to_string());
-        let failed = |error: Error| {
-            Error::Target(format!(
-                "the safety snapshot of {host} failed, so nothing was restored: {error}; to do without one, give --no-safety-snapshot"
-            ))
-        };
-        let report = backup(repository, &engine, &options, progress).await.map_err(failed)?;
-        warnings.extend(report.problems);
-        let reason = format!("what {host} was before snapshot {} was restored", id.short());
-        hold(repository, report.snapshot.id, &HoldOptions { reason, until_ms: None, by: self.options.by.clone() })
-            .await?;
-        Ok(report.snapshot.id)
+        let host = self.url.host();
+        let (source, restored) = (format!("safety/{host}"), prepared.snapshot.id);
+        let safety = Safety { what: &host, source, host: host.clone(), restored, by: &self.options.by };
+        safety.snapshot(&engine, repository, progress, warnings).await
     }
 
     /// Drops what was made, and says in the error what has become of everything.

@@ -1,10 +1,10 @@
 //! What a snapshot holds of one database, and what of it a restore needs.
 
-use super::feed::read_small;
 use crate::postgres::client::parse_version;
 use crate::postgres::copy;
 use crate::postgres::sql;
 use crate::postgres::url::decode;
+use crate::stored::read_small;
 use dedump_core::{Error, Repository, Result, Snapshot};
 use serde::Deserialize;
 use std::collections::BTreeMap;

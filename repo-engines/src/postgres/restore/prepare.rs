@@ -5,12 +5,13 @@ use super::globals::{self, Globals, Roles};
 use super::load::{self, Load};
 use super::properties::{self, Wanted};
 use super::server::{self, About, Found};
-use super::{Place, PostgresRestore, feed, hints, selection};
+use super::{Place, PostgresRestore, hints, selection};
 use crate::postgres::client::{Client, parse_version};
 use crate::postgres::dump::{DumpPart, MINORS_SAFE};
 use crate::postgres::inventory;
 use crate::postgres::session::Session;
 use crate::postgres::sql;
+use crate::stored::read_text;
 use dedump_core::{Error, Repository, Result, Snapshot};
 use std::collections::BTreeSet;
 
@@ -214,7 +215,7 @@ impl PostgresRestore {
         match (&contents.globals, self.options.globals) {
             (_, Globals::None) => {}
             (Some(stream), which) => {
-                let dump = feed::read_text(repository, contents.snapshot, stream).await?;
+                let dump = read_text(repository, contents.snapshot, stream).await?;
                 roles = globals::choose(which, &dump, &there)?;
             }
             (None, _) => warnings.push("the dump has no roles; those that it needs must be there".to_owned()),

@@ -4,13 +4,14 @@
 //! the table's own stream is read where it has one.
 
 use super::contents::{Contents, TableName, TableStream};
-use super::feed::{self, Feed, Need, Taker};
+use super::feed::{Feed, Need, Taker};
 use super::{PostgresRestore, hints, load, selection};
 use crate::postgres::client::Client;
 use crate::postgres::copy;
 use crate::postgres::inventory;
 use crate::postgres::session::Session;
 use crate::postgres::sql;
+use crate::stored;
 use dedump_core::{
     Bytes, Error, Progress, Repository, RestoreOptions, Result, Snapshot, SnapshotId, StreamRecord, Target,
     async_trait, restore,
@@ -109,7 +110,7 @@ impl PostgresRestore {
         let stream = from.stream(&contents).to_owned();
         let mut restored = RowsRestored { streams: vec![stream], ..RowsRestored::default() };
         if self.options.verify_first {
-            feed::verify(repository, snapshot, restored.streams.clone(), progress).await?;
+            stored::verify(repository, snapshot, restored.streams.clone(), progress).await?;
         }
         if self.options.safety_snapshot {
             let id = self.safety_snapshot((&name, snapshot.id), repository, progress, &mut restored.warnings).await?;

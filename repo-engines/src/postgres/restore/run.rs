@@ -1,6 +1,5 @@
 //! Does what was prepared.
 
-use super::feed;
 use super::prepare::Prepared;
 use super::server;
 use super::{Place, PostgresRestore, PostgresRestored, compare, hints, properties};
@@ -8,7 +7,9 @@ use crate::postgres::client::Client;
 use crate::postgres::dump::{DumpPart, PostgresEngine, PostgresOptions};
 use crate::postgres::session::Session;
 use crate::postgres::sql;
-use dedump_core::{BackupOptions, Error, HoldOptions, Progress, Repository, Result, SnapshotId, backup, hold};
+use crate::safety::Safety;
+use crate::stored;
+use dedump_core::{Error, Progress, Repository, Result, SnapshotId};
 
 impl PostgresRestore {
     pub(super) async fn apply(
@@ -19,7 +20,7 @@ impl PostgresRestore {
     ) -> Result<PostgresRestored> {
         let streams = prepared.load.streams(&prepared.contents);
         if self.options.verify_first {
-            feed::verify(repository, prepared.contents.snapshot, streams.clone(), progress).await?;
+            stored::verify(repository, prepared.contents.snapshot, streams.clone(), progress).await?;
         }
         let mut restored = PostgresRestored {
             database: prepared.name.clone(),
@@ -85,20 +86,9 @@ impl PostgresRestore {
         };
         let engine = PostgresEngine::of(self.url.with_database(name), options);
         let host = self.url.host();
-        let mut options = BackupOptions::new(format!("safety/{host}/{}", name), host);
-        options.tags.insert("safety".to_owned(), id.to_string());
-        let failed = |error: Error| {
-            Error::Target(format!(
-                "the safety snapshot of {} failed, so nothing was restored: {error}; to do without one, give --no-safety-snapshot",
-                name
-            ))
-        };
-        let report = backup(repository, &engine, &options, progress).await.map_err(failed)?;
-        warnings.extend(report.problems);
-        let reason = format!("what {} was before snapshot {} was restored", name, id.short());
-        let options = HoldOptions { reason, until_ms: None, by: self.options.by.clone() };
-        hold(repository, report.snapshot.id, &options).await?;
-        Ok(report.snapshot.id)
+        let source = format!("safety/{host}/{name}");
+        let safety = Safety { what: name, source, host, restored: id, by: &self.options.by };
+        safety.snapshot(&engine, repository, progress, warnings).await
     }
 
     async fn fill_new(

@@ -9,8 +9,8 @@
 
 use super::input::{Input, new_crc, write_length};
 use super::parse::{Record, Visit};
-use super::sort::{SortKey, Sorter};
 use super::{Header, Out, Result, Stop, opcode, value};
+use crate::sort::{SortKey, Sorter};
 use crc_fast::Digest;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -88,12 +88,12 @@ impl Canonical {
         let mut modules = self.modules.sorted()?;
         let mut has_module = modules.next()?;
         while has_module && modules.key().first() == Some(&0) {
-            modules.payload(&mut out)?;
+            modules.payload(|piece| out.write(piece))?;
             has_module = modules.next()?;
         }
         let mut functions = self.functions.sorted()?;
         while functions.next()? {
-            functions.payload(&mut out)?;
+            functions.payload(|piece| out.write(piece))?;
         }
         let mut counts = BTreeMap::<u64, Count>::new();
         let mut records = self.records.sorted()?;
@@ -117,11 +117,11 @@ impl Canonical {
                     entry.insert(Count { keys_n: 0, ..sizes })
                 }
             };
-            records.payload(&mut out)?;
+            records.payload(|piece| out.write(piece))?;
             count.keys_n += 1;
         }
         while has_module {
-            modules.payload(&mut out)?;
+            modules.payload(|piece| out.write(piece))?;
             has_module = modules.next()?;
         }
         out.write(&[opcode::EOF])?;
@@ -171,7 +171,7 @@ impl<R: Read> Visit<R> for Canonical {
         self.functions.write(&[opcode::FUNCTION])?;
         input.copy_key(&mut self.functions, &mut self.key)?;
         self.functions_n += 1;
-        self.functions.end(&mut self.key)
+        Ok(self.functions.end(&mut self.key)?)
     }
 
     fn module_aux(&mut self, id: u64, when: u64, input: &mut Input<R>) -> Result<()> {
@@ -184,7 +184,7 @@ impl<R: Read> Visit<R> for Canonical {
         write_length(2, &mut self.modules)?;
         write_length(when, &mut self.modules)?;
         value::module(input, &mut self.modules)?;
-        self.modules.end(&mut self.key)
+        Ok(self.modules.end(&mut self.key)?)
     }
 
     fn record(&mut self, record: Record, input: &mut Input<R>) -> Result<()> {
@@ -204,7 +204,7 @@ impl<R: Read> Visit<R> for Canonical {
         let count = self.counts.entry(record.database).or_default();
         count.keys_n += 1;
         count.expires_n += u64::from(record.expires_ms.is_some());
-        self.records.end(&mut self.key)
+        Ok(self.records.end(&mut self.key)?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads an RDB's bytes: counts them, sums them up, and decodes lengths and strings.
 
-use super::sort::SortKey;
 use super::{Out, Result, SMALL_BYTES_MAX, Stop, lzf};
+use crate::sort::SortKey;
 use crc_fast::{CrcAlgorithm, Digest};
 use std::io::Read;
 

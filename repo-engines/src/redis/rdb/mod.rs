@@ -1,7 +1,7 @@
 //! The RDB format: read as a stream, with its checksum, and written again in an order that does not hang on chance.
 //!
 //! Nothing here knows a server or a repository, and nothing is async: it runs on a thread of its own. What is read may be
-//! anybody's. Lengths are believed only as far as bytes follow; what is held is bounded by [`sort`] and by
+//! anybody's. Lengths are believed only as far as bytes follow; what is held is bounded by [`crate::sort`] and by
 //! [`SMALL_BYTES_MAX`], however long a string is that the bytes announce.
 //!
 //! Layouts: `rdb.h` and `rdb.c` of Redis 2.6 to 8.0 and Valkey 7.2 to 9.1.
@@ -10,10 +10,9 @@ pub(super) mod canonical;
 pub(super) mod input;
 mod lzf;
 pub(super) mod parse;
-pub(super) mod sort;
-pub(super) mod spill;
 pub(super) mod value;
 
+use crate::sort::Sorter;
 use std::fmt;
 use std::io;
 
@@ -70,6 +69,12 @@ impl Out for Vec<u8> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.extend_from_slice(bytes);
         Ok(())
+    }
+}
+
+impl Out for Sorter {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.append(bytes)?)
     }
 }
 

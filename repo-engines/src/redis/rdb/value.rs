@@ -5,8 +5,8 @@
 //! (listpacks, ziplists, sets of integers).
 
 use super::input::{Input, write_length};
-use super::sort::{SortKey, Sorter};
 use super::{Header, Out, Result, Stop};
+use crate::sort::{SortKey, Sorter};
 use std::io::Read;
 
 /// Types of values.
@@ -139,9 +139,9 @@ fn table<R: Read>(input: &mut Input<R>, out: &mut dyn Out, members: Option<&mut 
         if sorted.is_repeated() {
             return Err(input.bad("a set or a hash has a member twice"));
         }
-        sorted.payload(out)?;
+        sorted.payload(|piece| out.write(piece))?;
     }
-    members.clear()
+    Ok(members.clear()?)
 }
 
 fn repeat<R: Read>(

@@ -6,7 +6,7 @@ use crate::redis::rdb::input::{Input, new_crc};
 use crate::redis::rdb::parse::{Record, Visit, parse};
 use crate::redis::rdb::{self, Header, Nowhere, Out, Stop, opcode, value};
 use crate::redis::restore::VALUE_BYTES_MAX;
-use crate::redis::sorting::Pieces;
+use crate::worker::Pieces;
 use dedump_core::{
     Bytes, Error, Progress, Repository, RestoreOptions, Result, Snapshot, StreamRecord, Target, async_trait, restore,
 };

@@ -8,7 +8,8 @@ use crate::redis::dump::{Method, RedisEngine, RedisOptions};
 use crate::redis::explain::Failure;
 use crate::redis::scan::now_ms;
 use crate::redis::server::Server;
-use dedump_core::{BackupOptions, Error, HoldOptions, Progress, Repository, Result, SnapshotId, backup, hold};
+use crate::safety::Safety;
+use dedump_core::{Error, Progress, Repository, Result, SnapshotId};
 use std::time::Duration;
 
 /// How often a restore says that it is still at work.
@@ -194,19 +195,9 @@ impl RedisRestore {
         };
         let engine = RedisEngine::of(self.url.without_database(), options)?;
         let host = self.url.host();
-        let mut options = BackupOptions::new(format!("safety/{host}"), &host);
-        options.tags.insert("safety".to_owned(), id.to_string());
-        let failed = |error: Error| {
-            Error::Target(format!(
-                "the safety snapshot of {host} failed, so nothing was restored: {error}; to do without one, give --no-safety-snapshot"
-            ))
-        };
-        let report = backup(repository, &engine, &options, progress).await.map_err(failed)?;
-        warnings.extend(report.problems);
-        let reason = format!("what {host} was before snapshot {} was restored", id.short());
-        hold(repository, report.snapshot.id, &HoldOptions { reason, until_ms: None, by: self.options.by.clone() })
-            .await?;
-        Ok(report.snapshot.id)
+        let source = format!("safety/{host}");
+        let safety = Safety { what: &host, source, host: host.clone(), restored: id, by: &self.options.by };
+        safety.snapshot(&engine, repository, progress, warnings).await
     }
 
     fn nothing_changed(&self, failure: Failure) -> Error {

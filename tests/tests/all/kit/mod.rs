@@ -5,6 +5,8 @@ pub mod databases;
 pub mod dumps;
 pub mod front;
 pub mod gcs;
+pub mod mongo;
+pub mod mongo_dumps;
 pub mod places;
 pub mod postgres;
 pub mod proxy;

@@ -1,10 +1,9 @@
 //! Temporary files that hold what memory should not: without a name, sealed, gone with the process.
 
-use super::{Result, Stop};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
 use std::fs::File;
-use std::io;
+use std::io::{self, Result};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -14,7 +13,7 @@ pub(super) const FRAME_BYTES: usize = 64 * 1024;
 const HEAD_BYTES: usize = 12;
 
 /// A file of frames, each sealed under a key that only this process has. It is made when the first one is written.
-pub(in crate::redis) struct Spill {
+pub(crate) struct Spill {
     folder: PathBuf,
     open: Option<(File, ChaCha20Poly1305)>,
     end: u64,
@@ -25,7 +24,7 @@ pub(in crate::redis) struct Spill {
 
 /// A part of a file, from one frame to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::redis) struct Part {
+pub(crate) struct Part {
     pub start: u64,
     pub end: u64,
 }
@@ -89,15 +88,15 @@ impl Spill {
         Ok(())
     }
 
-    fn changed(&self) -> Stop {
-        Stop::Io(io::Error::other(format!("a temporary file in {} is not what was written", self.folder.display())))
+    fn changed(&self) -> io::Error {
+        io::Error::other(format!("a temporary file in {} is not what was written", self.folder.display()))
     }
 
-    fn cannot(&self, action: &str, error: &io::Error) -> Stop {
+    fn cannot(&self, action: &str, error: &io::Error) -> io::Error {
         let folder = self.folder.display();
-        Stop::Io(io::Error::other(format!(
+        io::Error::other(format!(
             "cannot {action} a temporary file in {folder}: {error}; name a folder with room for as much as the server has"
-        )))
+        ))
     }
 }
 

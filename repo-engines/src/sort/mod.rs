@@ -4,10 +4,14 @@
 //! payload that is longer than [`INLINE_BYTES_MAX`] goes to the temporary file at once. So what is held does not grow with
 //! what is sorted: a run, [`RUNS_MAX`] frames, and 8 bytes for every run.
 
-use super::spill::{FRAME_BYTES, Part, Spill};
-use super::{Out, Result};
+mod spill;
+
+pub(crate) use spill::Spill;
+
+use spill::{FRAME_BYTES, Part};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::io::{self, Result};
 use std::path::Path;
 
 /// Bytes of a key that count as they are.
@@ -19,7 +23,7 @@ const RUNS_MAX: usize = 128;
 
 /// What an entry is sorted by.
 #[derive(Default)]
-pub(in crate::redis) struct SortKey {
+pub(crate) struct SortKey {
     bytes: Vec<u8>,
     /// Hashes all of it, if it is long.
     hasher: Option<Box<blake3::Hasher>>,
@@ -37,8 +41,7 @@ impl SortKey {
         let (now, later) = bytes.split_at(bytes.len().min(KEY_BYTES_MAX - self.bytes.len()));
         self.bytes.extend_from_slice(now);
         if !later.is_empty() {
-            let start =
-                || Box::new(blake3::Hasher::new_derive_key("dedump 2026 redis key").update(&self.bytes).clone());
+            let start = || Box::new(blake3::Hasher::new_derive_key("dedump 2026 sort key").update(&self.bytes).clone());
             self.hasher.get_or_insert_with(start).update(later);
         }
     }
@@ -52,7 +55,7 @@ impl SortKey {
 }
 
 /// Takes entries in any order and gives them back sorted.
-pub(in crate::redis) struct Sorter {
+pub(crate) struct Sorter {
     run_bytes_max: usize,
     /// Keys and payloads of the run.
     arena: Vec<u8>,
@@ -87,6 +90,16 @@ impl Sorter {
             parts: Vec::new(),
             longs: Spill::new(folder),
         }
+    }
+
+    /// Appends to the payload of the entry that is being written.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.arena.extend_from_slice(bytes);
+        if self.arena.len() - self.payload_at > INLINE_BYTES_MAX {
+            self.long_at.get_or_insert(self.longs.end());
+            self.spill_payload()?;
+        }
+        Ok(())
     }
 
     /// Ends the entry whose payload was written.
@@ -173,17 +186,6 @@ impl Sorter {
     }
 }
 
-impl Out for Sorter {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.arena.extend_from_slice(bytes);
-        if self.arena.len() - self.payload_at > INLINE_BYTES_MAX {
-            self.long_at.get_or_insert(self.longs.end());
-            self.spill_payload()?;
-        }
-        Ok(())
-    }
-}
-
 impl Entry {
     fn payload<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
         &arena[self.payload_at..self.payload_at + self.payload_n as usize]
@@ -200,7 +202,7 @@ fn sort(entries: &mut [Entry], arena: &[u8]) {
 }
 
 /// Gives entries one after another.
-pub(in crate::redis) struct Sorted<'a> {
+pub(crate) struct Sorted<'a> {
     from: From<'a>,
     key: Vec<u8>,
     seen_n: u64,
@@ -240,8 +242,11 @@ impl Sorted<'_> {
         &self.key
     }
 
-    /// Writes the entry's payload.
-    pub fn payload(&self, out: &mut dyn Out) -> Result<()> {
+    /// Hands the entry's payload on, in pieces.
+    pub fn payload<E: std::convert::From<io::Error>>(
+        &self,
+        mut take: impl FnMut(&[u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
         let (payload, is_long, longs) = match &self.from {
             From::Memory { sorter, next } => {
                 let entry = &sorter.entries[*next - 1];
@@ -250,14 +255,14 @@ impl Sorted<'_> {
             From::Runs { merge, longs, .. } => (&merge.current.payload[..], merge.current.is_long, *longs),
         };
         if !is_long {
-            return out.write(payload);
+            return take(payload);
         }
         let (start, end) = payload.split_at(8);
         let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
         let (mut at, mut frame) = (number(start), Vec::new());
         while at < number(end) {
             at = longs.read(at, &mut frame)?;
-            out.write(&frame)?;
+            take(&frame)?;
         }
         Ok(())
     }
@@ -397,13 +402,17 @@ mod tests {
         for (text, payload) in entries {
             key.clear();
             text.chunks(7).for_each(|piece| key.extend(piece));
-            payload.chunks(1000).for_each(|piece| sorter.write(piece).expect("writes"));
+            payload.chunks(1000).for_each(|piece| sorter.append(piece).expect("writes"));
             sorter.end(&mut key).expect("writes");
         }
         let (mut sorted, mut all) = (sorter.sorted().expect("sorts"), Vec::new());
         while sorted.next().expect("reads") {
             let mut payload = Vec::new();
-            sorted.payload(&mut payload).expect("reads");
+            let read: Result<()> = sorted.payload(|piece| {
+                payload.extend_from_slice(piece);
+                Ok(())
+            });
+            read.expect("reads");
             all.push(payload);
         }
         all
