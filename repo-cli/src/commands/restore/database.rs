@@ -188,7 +188,7 @@ impl DatabaseArgs {
     /// Rows without definitions are asked for, which this kind of database does not do.
     pub(super) fn tables_and_part(&self, kind: &str) -> Result<(Vec<String>, bool), Failure> {
         match self.part {
-            Some(Part::Data) => {
+            Some(crate::sources::Part::Data) => {
                 Err(Failure::usage(format!("{kind} takes rows with their tables; leave --part data out")))
             }
             part => Ok((self.tables.clone(), part.is_some())),

@@ -190,6 +190,9 @@ impl ClickHouseRestore {
         if !self.options.partitions.is_empty() && wanted.len() != 1 {
             return invalid(format!("partitions are chosen in one table, and these are {}", wanted.len()));
         }
+        if let Some(view) = wanted.iter().find(|object| object.has_inner && !self.options.partitions.is_empty()) {
+            return invalid(format!("{} is a view, which comes back as a whole; leave the partitions out", view.shown()));
+        }
         Ok(wanted)
     }
 
