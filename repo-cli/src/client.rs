@@ -19,7 +19,8 @@ pub struct ClientArgs {
     via: Option<String>,
     /// Read the database's password from this file's only line
     ///
-    /// Without it, the engines' own ways serve: ~/.pgpass, a service file, PGPASSWORD; ~/.my.cnf, MYSQL_PWD; REDISCLI_AUTH. A password in a URL works and is
+    /// Without it, the engines' own ways serve: ~/.pgpass, a service file, PGPASSWORD; ~/.my.cnf, MYSQL_PWD; REDISCLI_AUTH;
+    /// CLICKHOUSE_PASSWORD. A password in a URL works and is
     /// not stored, but other users of this machine see command lines.
     #[arg(long, value_name = "FILE", help_heading = DATABASES)]
     db_password_file: Option<PathBuf>,

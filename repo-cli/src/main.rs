@@ -1,6 +1,7 @@
 //! `dedump`, the command line: flags become options, options one call into the libraries, and its report becomes text.
 
 mod args;
+mod clickhouse;
 mod client;
 mod commands;
 mod context;

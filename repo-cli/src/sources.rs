@@ -1,5 +1,6 @@
 //! Sources as the command line names them: `NAME=postgres://…`, `cmd:…`.
 
+use crate::clickhouse::{self, ClickHouseArgs};
 use crate::client::ClientArgs;
 use crate::exit::Failure;
 use crate::mongo::{self, MongoArgs};
@@ -8,6 +9,7 @@ use crate::redis::{self, RedisArgs};
 use crate::{args, secret};
 use clap::{Args, ValueEnum};
 use dedump_core::Engine;
+use dedump_engines::clickhouse::{ClickHouseEngine, ClickHouseOptions};
 use dedump_engines::files::{FilesEngine, FilesOptions};
 use dedump_engines::mongodb::{MongoEngine, MongoOptions};
 use dedump_engines::mysql::{MysqlEngine, MysqlOptions};
@@ -63,7 +65,7 @@ pub struct SourceArgs {
     /// Dump only the schema, or only the data
     #[arg(long, value_name = "PART", help_heading = DATABASES, value_enum)]
     part: Option<Part>,
-    /// Dump this table only, or those that match the pattern, as pg_dump has it; may be repeated
+    /// Dump this table only, or those that match the pattern, as pg_dump has it, or DATABASE.TABLE of ClickHouse; may be repeated
     #[arg(long = "table", value_name = "PATTERN", help_heading = DATABASES)]
     tables: Vec<String>,
     /// Leave the rows of this table out, or of those that match the pattern; may be repeated
@@ -89,6 +91,8 @@ pub struct SourceArgs {
     mongo: MongoArgs,
     #[command(flatten)]
     mysql: MysqlClientArgs,
+    #[command(flatten)]
+    clickhouse: ClickHouseArgs,
 }
 
 const SOURCES: &str = "Sources";
@@ -142,6 +146,7 @@ impl SourceArgs {
             .or_else(|| self.redis.first_given())
             .or_else(|| self.mongo.first_given())
             .or_else(|| self.mysql.first_given())
+            .or_else(|| self.clickhouse.first_given())
     }
 
     /// Returns whether sources that fail are left out.
@@ -179,6 +184,7 @@ impl SourceArgs {
             sqlite: self.sqlite(),
             mongo: if has(is_mongo) { self.mongo()? } else { MongoOptions::default() },
             mysql: if has(is_mysql) { self.mysql()? } else { MysqlOptions::default() },
+            clickhouse: if has(is_clickhouse) { self.clickhouse()? } else { ClickHouseOptions::default() },
         };
         let mut sources = Vec::with_capacity(words.len());
         for word in words {
@@ -232,6 +238,10 @@ impl SourceArgs {
         Ok(MysqlOptions { client, users: !self.no_globals, partial: self.partial })
     }
 
+    fn clickhouse(&self) -> Result<ClickHouseOptions, Failure> {
+        self.clickhouse.options(&self.client, &self.tables, &self.exclude_table_data)
+    }
+
     fn postgres(&self) -> Result<PostgresOptions, Failure> {
         Ok(PostgresOptions {
             client: self.client.options()?,
@@ -252,10 +262,10 @@ impl SourceArgs {
 /// There is one.
 pub fn check_passwords(client: &ClientArgs, words: &[OsString]) -> Result<(), Failure> {
     let has = |is_one: fn(&str) -> bool| words.iter().any(|word| word.to_str().is_some_and(is_one));
-    let kinds: [fn(&str) -> bool; 4] = [is_postgres, is_redis, is_mongo, is_mysql];
+    let kinds: [fn(&str) -> bool; 5] = [is_postgres, is_redis, is_mongo, is_mysql, is_clickhouse];
     if client.has_password() && kinds.into_iter().filter(|is_one| has(*is_one)).count() > 1 {
         return Err(Failure::usage(
-            "one password for two kinds of databases? give PostgreSQL's in ~/.pgpass, Redis's in REDISCLI_AUTH, MariaDB's in ~/.my.cnf, or another in its URL",
+            "one password for two kinds of databases? give PostgreSQL's in ~/.pgpass, MariaDB's in ~/.my.cnf, Redis's in REDISCLI_AUTH, ClickHouse's in CLICKHOUSE_PASSWORD, or another in its URL",
         ));
     }
     Ok(())
@@ -274,10 +284,15 @@ struct Options {
     sqlite: SqliteOptions,
     mongo: MongoOptions,
     mysql: MysqlOptions,
+    clickhouse: ClickHouseOptions,
 }
 
 fn is_mysql(word: &str) -> bool {
     split(word).is_some_and(|(_, url, _)| mysql::is_url(url))
+}
+
+fn is_clickhouse(word: &str) -> bool {
+    split(word).is_some_and(|(_, url, _)| clickhouse::is_url(url))
 }
 
 fn is_mongo(word: &str) -> bool {
@@ -300,7 +315,7 @@ fn split(word: &str) -> Option<(Option<&str>, &str, &str)> {
     };
     let (scheme, after) = rest.split_once(':')?;
     let known = ["postgres", "postgresql", "mysql", "mariadb", "sqlite", "mongodb", "mongodb+srv", "files", "cmd"];
-    let is_known = known.contains(&scheme) || redis::SCHEMES.contains(&scheme);
+    let is_known = known.contains(&scheme) || redis::SCHEMES.contains(&scheme) || clickhouse::SCHEMES.contains(&scheme);
     is_known.then_some((name, rest, after))
 }
 
@@ -312,7 +327,7 @@ fn source(
 ) -> Result<(String, Box<dyn Engine>), Failure> {
     let unknown = || {
         Failure::usage(format!(
-            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE, redis://HOST, sqlite:///PATH, mongodb://HOST, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
+            "what is {word:?}? a source is postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE, redis://HOST, sqlite:///PATH, mongodb://HOST, clickhouse://HOST, files:PATH or cmd:'COMMAND', with NAME= before it if you like; put \
              -- before a command"
         ))
     };
@@ -348,6 +363,10 @@ fn source(
             Some(listener) => (name, Box::new(engine.on_stderr(move |bytes| listener(bytes)))),
             None => (name, Box::new(engine)),
         });
+    }
+    if clickhouse::is_url(url) {
+        let engine = ClickHouseEngine::new(url, options.clickhouse.clone())?;
+        return Ok((name.map_or_else(|| engine.usual_name(), str::to_owned), Box::new(engine)));
     }
     if !url.starts_with("cmd:") {
         let engine = PostgresEngine::new(url, options.postgres.clone())?;
@@ -385,6 +404,7 @@ mod tests {
         check("cmd:env A=b printenv A", Some((None, "cmd:env A=b printenv A", "env A=b printenv A")));
         check("cache=redis://h:1/2", Some((Some("cache"), "redis://h:1/2", "//h:1/2")));
         check("mongodb+srv://h/shop", Some((None, "mongodb+srv://h/shop", "//h/shop")));
+        check("events=clickhouses://h/d", Some((Some("events"), "clickhouses://h/d", "//h/d")));
         check("etc=files:/etc", Some((Some("etc"), "files:/etc", "/etc")));
         check("conf=cmd:cat x", Some((Some("conf"), "cmd:cat x", "cat x")));
         check("mysql://me@h/app", Some((None, "mysql://me@h/app", "//me@h/app")));

@@ -2,6 +2,8 @@
 
 #[path = "cli/bucket.rs"]
 mod bucket;
+#[path = "cli/clickhouse.rs"]
+mod clickhouse;
 #[path = "cli/copy.rs"]
 mod copy;
 #[path = "cli/database.rs"]
@@ -40,6 +42,7 @@ mod unfit;
 /// Of the kit of the integration tests.
 #[path = "../../tests/tests/all/kit"]
 mod kit {
+    pub mod clickhouse;
     pub mod front;
     #[allow(dead_code)] // the integration tests use the rest
     pub mod mongo;

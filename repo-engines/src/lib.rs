@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`CommandEngine`] | what a command prints | its exit status, the end of its output, its content |
 //! | [`mysql::MysqlEngine`] | MariaDB's and MySQL's databases, in one moment | the exit status of the tool, its last line, what the server says there is |
+//! | [`clickhouse::ClickHouseEngine`] | ClickHouse, each table in one moment | whole blocks, and the rows of the parts that were named |
 //! | [`postgres::PostgresEngine`] | PostgreSQL's databases, in one moment | the exit status of its tools, the archive's end |
 //! | [`Several`] | several of these, in one snapshot | each one's own verdict |
 //! | [`StdinEngine`] | what somebody pipes in | its content alone |
@@ -76,6 +77,7 @@
 //! [`Sink`]: dedump_core::Sink
 //! [`Verdict`]: dedump_core::Verdict
 
+pub mod clickhouse;
 pub mod files;
 pub mod gates;
 pub mod mongodb;
@@ -96,6 +98,7 @@ mod several;
 mod sort;
 mod stdin;
 mod stored;
+mod tls;
 mod worker;
 
 pub use command::{CommandEngine, CommandOptions, OUTPUT_GRACE};

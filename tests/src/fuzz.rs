@@ -27,6 +27,7 @@ use dedump_core::internals::{
 use dedump_core::{ChunkId, PackId, RepositoryId, SessionId};
 // bincode makes room for a string of the length that the bytes announce, up to this limit, before it reads it.
 use dedump_core::limits::RECORD_BYTES_MAX;
+use dedump_engines::clickhouse::internals::walk;
 use dedump_engines::mongodb::internals::{archive, id_of, one_after_another};
 use dedump_engines::mysql::internals::{rebuilt, split};
 use dedump_engines::redis::internals::canonical;
@@ -46,8 +47,14 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "chunker", run: chunker, allocation_bytes_max: ALLOCATION_BYTES, seeds: chunker_seeds },
+    Target {
+        name: "clickhouse_native",
+        run: clickhouse_native,
+        allocation_bytes_max: ALLOCATION_BYTES,
+        seeds: clickhouse_native_seeds,
+    },
     Target { name: "compress", run: compress, allocation_bytes_max: ALLOCATION_BYTES, seeds: compress_seeds },
     Target { name: "fragment", run: fragment, allocation_bytes_max: ALLOCATION_BYTES, seeds: fragment_seeds },
     Target { name: "header", run: header, allocation_bytes_max: ALLOCATION_BYTES, seeds: header_seeds },
@@ -143,6 +150,15 @@ pub fn rdb(input: &[u8]) {
     if let Ok(sorted) = canonical(input, &folder) {
         let again = canonical(&sorted, &folder).expect("what was written can be read");
         assert!(again == sorted, "sorted it is another RDB");
+    }
+}
+
+/// A stream of ClickHouse's Native format, in pieces: how it is cut makes no difference.
+pub fn clickhouse_native(input: &[u8]) {
+    let whole = walk(input, input.len(), true);
+    assert_eq!(walk(input, 7, true).ok(), whole.as_ref().ok().copied(), "in pieces it is something else");
+    if let Ok(Some(rows)) = whole {
+        assert_eq!(walk(input, 1000, false), Ok(Some(rows)), "nothing in it is the server's alone to tell");
     }
 }
 
@@ -678,4 +694,54 @@ fn rdb_seeds() -> Vec<Vec<u8>> {
     let valkey =
         rdb("VALKEY080", &[b"\xfe\x00\x16\x01h\x02\x01b\x011\xff\xff\xff\xff\xff\xff\xff\xff\x01a\x012", &[1; 8]]);
     vec![strings, tables, stream, expiring, modules, valkey]
+}
+
+/// Blocks as a server of version 26.9 writes them, taken apart into columns.
+fn clickhouse_native_seeds() -> Vec<Vec<u8>> {
+    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    let column = |name: &str, kind: &str, bytes: &[u8]| [text(name), text(kind), bytes.to_vec()].concat();
+    let block = |rows: u8, columns: &[Vec<u8>]| [vec![columns.len() as u8, rows], columns.concat()].concat();
+    let word = |number: u64| number.to_le_bytes().to_vec();
+    let plain = block(
+        2,
+        &[
+            column("n", "UInt32", &[1, 0, 0, 0, 2, 0, 0, 0]),
+            column("s", "String", b"\x05hello\x00"),
+            column("o", "Nullable(FixedString(2))", b"\x00\x01ab\0\0"),
+            column("t", "Tuple(a Decimal(9, 2), `b c` Enum8('x, (' = 1))", &[0; 10]),
+        ],
+    );
+    let arrays = [word(1), word(3), b"\x01a\x01b\x00".to_vec()].concat();
+    let words = [word(1), word(0x600), word(2), b"\x00\x01z".to_vec(), word(2), vec![1, 0]].concat();
+    let map = [word(1), word(1), b"\x01k".to_vec(), vec![9]].concat();
+    let nested = block(
+        2,
+        &[
+            column("a", "Array(String)", &arrays),
+            column("l", "LowCardinality(Nullable(String))", &words),
+            column("m", "Map(String, UInt8)", &map),
+        ],
+    );
+    let variant = [word(0), vec![0, 255], b"\x01v".to_vec()].concat();
+    let dynamic = [word(3), vec![2], text("Int64"), text("Array(String)"), vec![0, 2], word(7)].concat();
+    let json =
+        [word(3), vec![1], text("p"), word(3), vec![1], text("Bool"), b"\x01y\x02zz".to_vec(), vec![0, 1, 1]].concat();
+    let changing = block(
+        2,
+        &[
+            column("v", "Variant(String, UInt64)", &variant),
+            column("d", "Dynamic", &dynamic),
+            column("j", "JSON(a String)", &json),
+        ],
+    );
+    let exception = b"\r\n__exception__\r\n0123456789abcdef\r\nCode: 241. DB::Exception: no memory\r\n".to_vec();
+    let states = block(1, &[column("u", "AggregateFunction(uniq, UInt64)", b"\x00\x01abcdefgh")]);
+    vec![
+        [plain.clone(), block(0, &[]), plain.clone()].concat(),
+        [plain.clone(), plain.clone()].concat(),
+        nested,
+        changing,
+        [plain, exception].concat(),
+        states,
+    ]
 }

@@ -4,8 +4,8 @@
 //! RESP2 ("Redis serialization protocol specification"), and may be anybody's: their lengths are bounded.
 
 use super::explain::Failure;
-use super::tls;
 use super::url::{Address, RedisUrl};
+use crate::tls;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -45,6 +45,16 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         ClientOptions { password: None, ca_file: None, certificate_file: None, key_file: None, timeout_secs: 60 }
+    }
+}
+
+impl ClientOptions {
+    fn tls_files(&self) -> tls::Files<'_> {
+        tls::Files {
+            ca: self.ca_file.as_deref(),
+            certificate: self.certificate_file.as_deref(),
+            key: self.key_file.as_deref(),
+        }
     }
 }
 
@@ -310,7 +320,7 @@ async fn connect(url: &RedisUrl, options: &ClientOptions) -> Result<Box<dyn Stre
                 return Ok(Box::new(stream));
             }
             let name = ServerName::try_from(host.clone()).map_err(|_| broken("it is no name for TLS".to_owned()))?;
-            let connected = tls::connector(options)?.connect(name, stream).await;
+            let connected = tls::connector(options.tls_files())?.connect(name, stream).await;
             Ok(Box::new(connected.map_err(|error| broken(format!("TLS failed: {error}; is it a port for TLS?")))?))
         }
     }

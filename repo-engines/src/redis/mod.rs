@@ -36,7 +36,6 @@ mod restore;
 mod scan;
 mod server;
 mod sorting;
-mod tls;
 mod url;
 mod wire;
 

@@ -58,6 +58,11 @@ fn replay_chunker() {
 }
 
 #[test]
+fn replay_clickhouse_native() {
+    replay("clickhouse_native");
+}
+
+#[test]
 fn replay_compress() {
     replay("compress");
 }

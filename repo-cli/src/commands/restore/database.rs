@@ -194,6 +194,19 @@ impl DatabaseArgs {
         (self.verify_first, !self.no_safety_snapshot)
     }
 
+    /// Returns the tables that are chosen, and whether only definitions are.
+    ///
+    /// # Errors
+    /// Rows without definitions are asked for, which this kind of database does not do.
+    pub(super) fn tables_and_part(&self, kind: &str) -> Result<(Vec<String>, bool), Failure> {
+        match self.part {
+            Some(crate::sources::Part::Data) => {
+                Err(Failure::usage(format!("{kind} takes rows with their tables; leave --part data out")))
+            }
+            part => Ok((self.tables.clone(), part.is_some())),
+        }
+    }
+
     /// Returns the first flag that was given and means nothing for other servers than PostgreSQL's.
     pub(super) fn first_of_postgres(&self) -> Option<&'static str> {
         let common = ["--replace", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];

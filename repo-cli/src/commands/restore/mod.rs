@@ -1,5 +1,6 @@
 //! `dedump restore`: gives streams back.
 
+mod clickhouse;
 mod confirm;
 mod database;
 mod database_report;
@@ -21,6 +22,7 @@ use crate::progress::Work;
 use crate::timings::Route;
 use crate::{human, output};
 use clap::Args;
+use clickhouse::ClickHouseArgs;
 use database::DatabaseArgs;
 use dedump_core::{
     Existing, FileTarget, RestoreOptions, RestoreReport, Snapshot, StreamRecord, Target, WriterTarget, find, restore,
@@ -56,6 +58,7 @@ Where it goes:
   --to redis://HOST[/NUMBER]          keys that `dedump backup redis://...` has backed up; see Redis and Valkey
   --to rdb:FILE                       the same as an RDB file, with the steps that make a server load it
   --to mongodb://HOST[/DATABASE]      collections that `dedump backup mongodb://...` has backed up; see MongoDB
+  --to clickhouse://HOST[/DATABASE]   tables that `dedump backup clickhouse://...` has backed up; see ClickHouse
   --to NAME=URL --to NAME=URL ...     several databases of one snapshot, PostgreSQL first and Redis last
 
 Examples:
@@ -115,6 +118,8 @@ pub struct RestoreArgs {
     mongo: MongoArgs,
     #[command(flatten)]
     mysql: MysqlArgs,
+    #[command(flatten)]
+    clickhouse: ClickHouseArgs,
 }
 
 /// Where restored streams go.
@@ -142,6 +147,12 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
     }
     if let Some(flag) = args.mysql.first_given() {
         return Err(Failure::usage(format!("{flag} is for MariaDB and MySQL: --to mysql://USER@HOST/DATABASE")));
+    }
+    if let Some(url) = to.and_then(clickhouse::url) {
+        return clickhouse::run(context, &args, url);
+    }
+    if let Some(flag) = args.clickhouse.first_given() {
+        return Err(Failure::usage(format!("{flag} is for ClickHouse: --to clickhouse://HOST")));
     }
     if let Some(url) = to.and_then(mongodb::url) {
         return mongodb::run(context, &args, url);

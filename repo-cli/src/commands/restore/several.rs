@@ -1,6 +1,7 @@
 //! `dedump restore --to NAME=URL --to NAME=URL`: puts several sources of one snapshot back.
 
 use super::RestoreArgs;
+use super::clickhouse::{self, ToClickHouse};
 use super::database::{self, ToPostgres};
 use super::mongodb::{self, ToMongo};
 use super::mysql::{self, ToMysql};
@@ -58,6 +59,9 @@ fn way_of(url: &str) -> Option<Make> {
     }
     if mysql::url(path).is_some() {
         return Some(|args, url| Ok(Box::new(ToMysql::new(args, url)?)));
+    }
+    if clickhouse::url(path).is_some() {
+        return Some(|args, url| Ok(Box::new(ToClickHouse::new(args, url)?)));
     }
     match redis::target(path) {
         Some(Target::Server(_)) => Some(|args, url| Ok(Box::new(ToRedis::new(args, url)?))),

@@ -42,6 +42,7 @@ pub(super) enum Turn {
     Mysql,
     Sqlite,
     Mongo,
+    ClickHouse,
     Redis,
 }
 

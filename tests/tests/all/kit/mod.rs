@@ -1,5 +1,6 @@
 //! What several tests share: seeded randomness, dumps to back up, stores that watch and fail.
 
+pub mod clickhouse;
 pub mod databases;
 pub mod dumps;
 pub mod front;

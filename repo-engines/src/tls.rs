@@ -1,6 +1,5 @@
-//! TLS for `rediss://`: the system's certificates, or those of a file; a certificate of one's own where the server asks for it.
+//! TLS: the system's certificates, or those of a file; a certificate of one's own where the server asks for it.
 
-use super::client::ClientOptions;
 use dedump_core::{Error, Result};
 use rustls_platform_verifier::BuilderVerifierExt;
 use std::path::Path;
@@ -11,15 +10,33 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+/// The files, in PEM form, that TLS goes by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Files<'a> {
+    /// Certificates that the server's must lead to; without it those of the system.
+    pub(crate) ca: Option<&'a Path>,
+    /// A certificate of one's own, with its key.
+    pub(crate) certificate: Option<&'a Path>,
+    pub(crate) key: Option<&'a Path>,
+}
+
 /// Returns what wraps a connection in TLS.
 ///
 /// # Errors
+/// As [`config`].
+pub(crate) fn connector(files: Files<'_>) -> Result<TlsConnector> {
+    Ok(TlsConnector::from(Arc::new(config(files)?)))
+}
+
+/// Returns how TLS is spoken.
+///
+/// # Errors
 /// [`Error::Invalid`]: a file of certificates can't be read, or has none.
-pub(super) fn connector(options: &ClientOptions) -> Result<TlsConnector> {
+pub(crate) fn config(files: Files<'_>) -> Result<ClientConfig> {
     let cannot = |error: tokio_rustls::rustls::Error| Error::Invalid(format!("TLS can't be set up: {error}"));
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(cannot)?;
-    let builder = match &options.ca_file {
+    let builder = match files.ca {
         None => builder.with_platform_verifier().map_err(cannot)?,
         Some(path) => {
             let mut roots = RootCertStore::empty();
@@ -29,18 +46,17 @@ pub(super) fn connector(options: &ClientOptions) -> Result<TlsConnector> {
             builder.with_root_certificates(roots)
         }
     };
-    let config = match (&options.certificate_file, &options.key_file) {
-        (None, None) => builder.with_no_client_auth(),
+    match (files.certificate, files.key) {
+        (None, None) => Ok(builder.with_no_client_auth()),
         (Some(certificate), Some(key)) => {
             let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, "private key", &error))?;
-            builder.with_client_auth_cert(certificates(certificate)?, key).map_err(cannot)?
+            builder.with_client_auth_cert(certificates(certificate)?, key).map_err(cannot)
         }
         _ => {
             let why = "a certificate of one's own needs its private key too; give both files";
-            return Err(Error::Invalid(why.to_owned()));
+            Err(Error::Invalid(why.to_owned()))
         }
-    };
-    Ok(TlsConnector::from(Arc::new(config)))
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
