@@ -56,9 +56,6 @@ impl ClickHouseClientArgs {
 pub struct ClickHouseArgs {
     #[command(flatten)]
     client: ClickHouseClientArgs,
-    /// Store no users, roles, quotas, profiles, row policies and grants
-    #[arg(long, help_heading = CLICKHOUSE)]
-    no_access: bool,
     /// Where a table is written to too fast to be read at one moment, take each of its partitions at a moment of its own; the
     /// snapshot is suspicious then
     #[arg(long, help_heading = CLICKHOUSE)]
@@ -68,8 +65,7 @@ pub struct ClickHouseArgs {
 impl ClickHouseArgs {
     /// Returns the first flag that was given.
     pub fn first_given(&self) -> Option<&'static str> {
-        let given = [("--no-access", self.no_access), ("--allow-moving", self.allow_moving)];
-        given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag).or_else(|| self.client.first_given())
+        if self.allow_moving { Some("--allow-moving") } else { self.client.first_given() }
     }
 
     /// Returns how servers are backed up.
@@ -81,12 +77,13 @@ impl ClickHouseArgs {
         client: &ClientArgs,
         tables: &[String],
         exclude_table_data: &[String],
+        access: bool,
     ) -> Result<ClickHouseOptions, Failure> {
         Ok(ClickHouseOptions {
             client: self.client.options(client)?,
             tables: tables.to_vec(),
             exclude_table_data: exclude_table_data.to_vec(),
-            access: !self.no_access,
+            access,
             allow_moving: self.allow_moving,
         })
     }

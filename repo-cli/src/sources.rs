@@ -239,7 +239,7 @@ impl SourceArgs {
     }
 
     fn clickhouse(&self) -> Result<ClickHouseOptions, Failure> {
-        self.clickhouse.options(&self.client, &self.tables, &self.exclude_table_data)
+        self.clickhouse.options(&self.client, &self.tables, &self.exclude_table_data, !self.no_globals)
     }
 
     fn postgres(&self) -> Result<PostgresOptions, Failure> {

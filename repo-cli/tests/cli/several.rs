@@ -1,15 +1,17 @@
 //! Several databases in one snapshot, put back by one command, in an order that applications can live with.
 
 use super::*;
+use crate::kit::clickhouse::ClickHouse;
 use crate::kit::mongo::{Mongo, document};
 use crate::kit::postgres::Postgres;
 use crate::kit::redis::Redis;
 use serde_json::json;
 
-/// A platform: a database, documents, a cache; and where it comes back.
+/// A platform: a database, documents, what is worked out of them, a cache.
 struct Platform {
     postgres: Postgres,
     mongo: Mongo,
+    events: ClickHouse,
     cache: Redis,
     place: Place,
 }
@@ -22,17 +24,27 @@ impl Platform {
         let platform = Platform {
             postgres: Postgres::start(),
             mongo: Mongo::new(),
+            events: ClickHouse::start(),
             cache: Redis::start(&SETTINGS),
             place: Place::new(),
         };
         platform.postgres.create_database("app");
         platform.postgres.psql("app", "CREATE TABLE t AS SELECT n FROM generate_series(1, 500) n");
         platform.mongo.server("a").make("shop", "orders", &[document(1, "x"), document(2, "y")]);
+        platform.events.run_all(&[
+            "CREATE DATABASE events",
+            "CREATE TABLE events.clicks (n UInt32) ENGINE = MergeTree ORDER BY n",
+            "INSERT INTO events.clicks SELECT number FROM numbers(300)",
+        ]);
         platform.cache.call("MSET user:1 one user:2 two");
-        let (app, cache) = (platform.url("app"), format!("cache={}", platform.cache.url()));
-        platform
-            .run(&["backup", &cache, &format!("main={app}"), "docs=mongodb://a/shop", "--name", "nightly"])
-            .expect_exit(0);
+        let sources = [
+            format!("cache={}", platform.cache.url()),
+            format!("events={}", platform.events.database("events")),
+            format!("main={}", platform.url("app")),
+            "docs=mongodb://a/shop".to_owned(),
+        ];
+        let words = ["backup", "--name", "nightly"].into_iter().chain(sources.iter().map(String::as_str));
+        platform.run(&words.collect::<Vec<_>>()).expect_exit(0);
         platform
     }
 
@@ -50,6 +62,7 @@ impl Platform {
     fn restore(&self, database: &str, cache: &Redis, flags: &[&str]) -> Ran {
         let to = [
             format!("cache={}", cache.url()),
+            format!("events={}", self.events.database(database)),
             format!("main={}", self.url(database)),
             "docs=mongodb://b/shop".to_owned(),
         ];
@@ -70,7 +83,8 @@ fn a_platform_comes_back_with_one_command_in_order() {
     let (documents, cache) = (platform.mongo.server("b"), Redis::start(&SETTINGS));
     let planned = platform.restore("copy", &cache, &["--dry-run"]).expect_exit(0);
     let place_of = |text: &str| planned.out.find(text).unwrap_or_else(|| panic!("no {text:?} in {}", planned.out));
-    assert!(place_of("1. main\n") < place_of("2. docs\n") && place_of("2. docs\n") < place_of("3. cache\n"));
+    let places = ["1. main\n", "2. docs\n", "3. events\n", "4. cache\n"].map(place_of);
+    assert!(places.is_sorted(), "{}", planned.out);
     assert!(planned.out.contains("each is of its own moment"), "{}", planned.out);
     assert_eq!((cache.call("DBSIZE").as_str(), documents.content().len()), ("0", 0));
     assert!(!platform.databases().contains("copy"));
@@ -79,12 +93,13 @@ fn a_platform_comes_back_with_one_command_in_order() {
     let restored: Value = serde_json::from_str(&restored.out).expect("JSON");
     let names: Vec<&str> =
         restored["sources"].as_array().expect("sources").iter().filter_map(|source| source["name"].as_str()).collect();
-    assert_eq!(names, ["main", "docs", "cache"]);
+    assert_eq!(names, ["main", "docs", "events", "cache"]);
     let facts = &platform.place.json(["show", "latest"])["facts"];
     let ms = |name: &str| facts[name].as_str().expect("a fact").parse::<u64>().expect("a number");
     assert_eq!(restored["skew_ms"].as_u64(), Some(ms("docs.ended_ms") - ms("cache.started_ms")));
     assert_eq!(restored["skew_ms"].as_u64(), Some(ms("skew_ms")));
     assert_eq!(platform.postgres.psql("copy", "SELECT count(*) FROM t"), "500\n");
+    assert_eq!(platform.events.ask("SELECT count() FROM copy.clicks"), "300");
     assert_eq!((cache.call("GET user:2").as_str(), documents.content().len()), ("two", 2));
 }
 
@@ -104,7 +119,7 @@ fn what_one_database_refuses_is_done_to_none_and_what_fails_is_told_with_the_res
     documents.set(json!({ "fault": { "die_in": "orders" } }));
     let failed = platform.restore("copy", &cache, &["--replace", "--yes"]);
     let failed = failed.expect_exit(1);
-    let said = ["docs: mongorestore failed", "; main was restored before it; cache was not begun"];
+    let said = ["docs: mongorestore failed", "; restored before it: main; not begun: events, cache"];
     assert!(said.iter().all(|part| failed.err.contains(part)), "{}", failed.err);
     assert_eq!(platform.postgres.psql("copy", "SELECT count(*) FROM t"), "500\n");
     assert_eq!(cache.call("GET user:2"), "newer");

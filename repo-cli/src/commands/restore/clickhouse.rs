@@ -25,9 +25,6 @@ pub struct ClickHouseArgs {
     /// Make replicated tables such as need no Keeper
     #[arg(long, help_heading = CLICKHOUSE)]
     unreplicated: bool,
-    /// Restore users, roles and grants too; those who are there stay
-    #[arg(long, help_heading = CLICKHOUSE)]
-    access: bool,
     #[command(flatten)]
     client: ClickHouseClientArgs,
 }
@@ -39,11 +36,7 @@ const SHOWN_MAX: usize = 20;
 impl ClickHouseArgs {
     /// Returns the first flag that was given.
     pub fn first_given(&self) -> Option<&'static str> {
-        let given = [
-            ("--partition", !self.partitions.is_empty()),
-            ("--unreplicated", self.unreplicated),
-            ("--access", self.access),
-        ];
+        let given = [("--partition", !self.partitions.is_empty()), ("--unreplicated", self.unreplicated)];
         given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag).or_else(|| self.client.first_given())
     }
 }
@@ -58,7 +51,8 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     if !args.streams.is_empty() || args.keep_going || args.force {
         return Err(Failure::usage("--stream, --force and --keep-going are for streams; a database takes --replace"));
     }
-    let common = ["--replace", "--table", "--part", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];
+    let common =
+        ["--replace", "--users", "--table", "--part", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];
     let other = args.database.first_flag_but(&common).or_else(|| args.tree.first_given());
     if let Some(flag) = other.or_else(|| args.redis.first_given()).or_else(|| args.mongo.first_given()) {
         return Err(Failure::usage(format!("{flag} is not for ClickHouse; see --help")));
@@ -87,7 +81,7 @@ impl ToClickHouse {
             partitions: clickhouse.partitions.clone(),
             schema_only: is_schema,
             unreplicated: clickhouse.unreplicated,
-            access: clickhouse.access,
+            access: database.makes_users(),
             verify_first,
             safety_snapshot,
             by: user_at_host(),

@@ -85,6 +85,9 @@ pub struct DatabaseArgs {
     /// Say what would be done, and do nothing
     #[arg(long, help_heading = DATABASES)]
     pub(super) dry_run: bool,
+    /// Make users and what they may as they were; those who are there stay, but for Redis's (PostgreSQL has --globals)
+    #[arg(long, help_heading = DATABASES)]
+    users: bool,
     /// Do not ask before a database is replaced or changed
     #[arg(long, help_heading = DATABASES)]
     pub(super) yes: bool,
@@ -161,6 +164,7 @@ impl DatabaseArgs {
             ("--no-tablespaces", self.no_tablespaces),
             ("--ignore-errors", self.ignore_errors),
             ("--jobs", self.jobs != 1),
+            ("--users", self.users),
             ("--verify-first", self.verify_first),
             ("--no-safety-snapshot", self.no_safety_snapshot),
             ("--maintenance-db", self.maintenance_db.is_some()),
@@ -182,6 +186,11 @@ impl DatabaseArgs {
     /// Returns the tables that are restored alone.
     pub(super) fn tables(&self) -> &[String] {
         &self.tables
+    }
+
+    /// Returns whether users are made as they were.
+    pub(super) fn makes_users(&self) -> bool {
+        self.users
     }
 
     /// Returns how the client reaches a server, as far as the flags are those of all servers.
@@ -209,7 +218,7 @@ impl DatabaseArgs {
 
     /// Returns the first flag that was given and means nothing for other servers than PostgreSQL's.
     pub(super) fn first_of_postgres(&self) -> Option<&'static str> {
-        let common = ["--replace", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];
+        let common = ["--replace", "--users", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];
         self.first_of_those_but(&common).or_else(|| self.client.first_of_postgres())
     }
 
@@ -276,6 +285,9 @@ pub fn url(to: &Path) -> Option<&str> {
 pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     if !args.streams.is_empty() || args.keep_going || args.force {
         return Err(Failure::usage("--stream, --force and --keep-going are for files; see --help for databases"));
+    }
+    if args.database.users {
+        return Err(Failure::usage("--users is not for PostgreSQL, whose roles come with --globals"));
     }
     let way = ToPostgres::new(args, url)?;
     if args.database.undo {

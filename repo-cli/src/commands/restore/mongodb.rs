@@ -23,9 +23,6 @@ pub struct MongoArgs {
     /// Restore this database alone
     #[arg(long, value_name = "DATABASE", help_heading = MONGO)]
     from_database: Option<String>,
-    /// Restore users and roles too, from the backup of a whole server
-    #[arg(long, help_heading = MONGO)]
-    mongo_users: bool,
     #[command(flatten)]
     client: MongoClientArgs,
 }
@@ -37,11 +34,7 @@ const SHOWN_MAX: usize = 20;
 impl MongoArgs {
     /// Returns the first flag that was given.
     pub fn first_given(&self) -> Option<&'static str> {
-        let given = [
-            ("--collection", !self.collections.is_empty()),
-            ("--from-database", self.from_database.is_some()),
-            ("--mongo-users", self.mongo_users),
-        ];
+        let given = [("--collection", !self.collections.is_empty()), ("--from-database", self.from_database.is_some())];
         given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag).or_else(|| self.client.first_given())
     }
 }
@@ -56,7 +49,7 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     if !args.streams.is_empty() || args.keep_going || args.force {
         return Err(Failure::usage("--stream, --force and --keep-going are for streams; a database takes --replace"));
     }
-    let common = ["--replace", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];
+    let common = ["--replace", "--users", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];
     let other = args.database.first_flag_but(&common).or_else(|| args.tree.first_given());
     if let Some(flag) = other.or_else(|| args.redis.first_given()) {
         return Err(Failure::usage(format!("{flag} is not for MongoDB; see --help")));
@@ -82,7 +75,7 @@ impl ToMongo {
             place: if database.is_to_replace() { Place::Replace } else { Place::New },
             from_database: mongo.from_database.clone(),
             collections: mongo.collections.clone(),
-            users: mongo.mongo_users,
+            users: database.makes_users(),
             verify_first,
             safety_snapshot,
             by: user_at_host(),

@@ -20,9 +20,6 @@ pub struct MysqlArgs {
     /// Leave out as whom views, triggers, routines and events are run: they are run as the user who restores
     #[arg(long, help_heading = MYSQL)]
     no_definers: bool,
-    /// Make users and roles that are not there as they were
-    #[arg(long, help_heading = MYSQL)]
-    mysql_users: bool,
     #[command(flatten)]
     client: MysqlClientArgs,
 }
@@ -32,8 +29,7 @@ const STANDS: &str = "what was there is as it was; what was begun beside it, the
 impl MysqlArgs {
     /// Returns the first flag that was given.
     pub fn first_given(&self) -> Option<&'static str> {
-        let given = [("--no-definers", self.no_definers), ("--mysql-users", self.mysql_users)];
-        given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag).or_else(|| self.client.first_given())
+        if self.no_definers { Some("--no-definers") } else { self.client.first_given() }
     }
 }
 
@@ -47,9 +43,22 @@ pub fn run(context: &Context, args: &RestoreArgs, url: &str) -> Outcome {
     if !args.streams.is_empty() || args.keep_going || args.force {
         return Err(Failure::usage("--stream, --force and --keep-going are for streams; a database takes --replace"));
     }
-    let common = ["--replace", "--drop-old", "--table", "--verify-first", "--no-safety-snapshot", "--dry-run", "--yes"];
+    let common = [
+        "--replace",
+        "--users",
+        "--drop-old",
+        "--table",
+        "--verify-first",
+        "--no-safety-snapshot",
+        "--dry-run",
+        "--yes",
+    ];
     let other = args.database.first_flag_but(&common).or_else(|| args.tree.first_given());
-    if let Some(flag) = other.or_else(|| args.redis.first_given()).or_else(|| args.mongo.first_given()) {
+    if let Some(flag) = other
+        .or_else(|| args.redis.first_given())
+        .or_else(|| args.mongo.first_given())
+        .or_else(|| args.clickhouse.first_given())
+    {
         return Err(Failure::usage(format!("{flag} is not for MariaDB and MySQL; see --help")));
     }
     way::one(context, args, &ToMysql::new(args, url)?)
@@ -74,7 +83,7 @@ impl ToMysql {
             drop_old: database.drops_old(),
             tables: database.tables().to_vec(),
             no_definers: mysql.no_definers,
-            users: mysql.mysql_users,
+            users: database.makes_users(),
             verify_first,
             safety_snapshot,
             by: user_at_host(),

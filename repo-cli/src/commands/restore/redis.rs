@@ -35,9 +35,6 @@ pub struct RedisArgs {
     /// Restore no functions
     #[arg(long, help_heading = REDIS)]
     no_functions: bool,
-    /// Make users as they were, but for the one who restores
-    #[arg(long, help_heading = REDIS)]
-    users: bool,
     /// Have the server save itself to its disk at the end, and wait for that
     #[arg(long, help_heading = REDIS)]
     save: bool,
@@ -88,7 +85,6 @@ impl RedisArgs {
             ("--to-db", self.to_db.is_some()),
             ("--merge", self.merge.is_some()),
             ("--no-functions", self.no_functions),
-            ("--users", self.users),
             ("--save", self.save),
         ];
         given.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag).or_else(|| self.client.first_given())
@@ -125,7 +121,7 @@ fn options(args: &RestoreArgs) -> Result<RedisRestoreOptions, Failure> {
         from_database: redis.from_db,
         to_database: redis.to_db,
         functions: !redis.no_functions,
-        users: redis.users,
+        users: database.makes_users(),
         verify_first,
         safety_snapshot,
         save: redis.save,

@@ -201,9 +201,9 @@ fn complain(name: &str, done: &Done) {
 /// Says what failed, and what has become of the others.
 fn broken_off(name: &str, failure: Failure, done: &[(&str, Done)], rest: &[&str]) -> Failure {
     let done: Vec<&str> = done.iter().map(|(name, _)| *name).collect();
-    let said = [(&done[..], "was restored before it"), (rest, "was not begun")];
+    let said = [(&done[..], "restored before it"), (rest, "not begun")];
     let said = said.iter().filter(|(names, _)| !names.is_empty());
-    let said: String = said.map(|(names, what)| format!("; {} {what}", names.join(", "))).collect();
+    let said: String = said.map(|(names, what)| format!("; {what}: {}", names.join(", "))).collect();
     Failure { message: format!("{name}: {}{said}", failure.message), ..failure }
 }
 
