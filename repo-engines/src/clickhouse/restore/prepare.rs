@@ -191,7 +191,10 @@ impl ClickHouseRestore {
             return invalid(format!("partitions are chosen in one table, and these are {}", wanted.len()));
         }
         if let Some(view) = wanted.iter().find(|object| object.has_inner && !self.options.partitions.is_empty()) {
-            return invalid(format!("{} is a view, which comes back as a whole; leave the partitions out", view.shown()));
+            return invalid(format!(
+                "{} is a view, which comes back as a whole; leave the partitions out",
+                view.shown()
+            ));
         }
         Ok(wanted)
     }
