@@ -179,8 +179,6 @@ fn an_answer_of_200_that_is_not_whole_is_never_stored() {
             between(&server, move |_, reply| Reply { body: change(reply.body), ..reply })
         };
         run(async {
-            let exception =
-                "Code: 241, e.displayText() = DB::Exception: Memory limit exceeded, e.what() = DB::Exception\n";
             let appended = changed(|body| {
                 [
                     &body,

@@ -164,7 +164,7 @@ fn plan_to_text(part: &Part<'_>, plan: &ClickHousePlan) -> String {
         rows.push(("first", "what is there is backed up".to_owned()));
     }
     if !plan.others.is_empty() {
-        rows.push(("besides", format!("{}", human::safe(&plan.others.join(", ")))));
+        rows.push(("besides", human::safe(&plan.others.join(", "))));
     }
     let mut text = output::facts(&rows);
     plan.tables.iter().take(SHOWN_MAX).for_each(|table| text.push_str(&table_to_text(table)));
