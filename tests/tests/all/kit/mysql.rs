@@ -138,10 +138,6 @@ impl Mysql {
         self.folder.path().join("socket")
     }
 
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// Returns the names of the databases that are not the server's own.
     pub fn databases(&self) -> Vec<String> {
         let query = "SELECT schema_name FROM information_schema.schemata
