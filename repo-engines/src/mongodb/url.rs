@@ -41,7 +41,7 @@ impl MongoUrl {
         }
         let (user, password) = match authority.map(|authority| authority.split_once(':').unwrap_or((authority, ""))) {
             None => (None, None),
-            Some((user, _)) if user.is_empty() => return Err(invalid("it has a password and no user")),
+            Some(("", _)) => return Err(invalid("it has a password and no user")),
             Some((user, password)) => (Some(user), Some(password).filter(|password| !password.is_empty())),
         };
         if user
