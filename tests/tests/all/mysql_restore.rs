@@ -258,11 +258,10 @@ fn what_a_killed_restore_has_left_the_next_one_drops() {
             let begun = std::pin::pin!(begun);
             match futures::future::select(restoring, begun).await {
                 futures::future::Either::Left(_) => panic!("it was too fast"),
-                futures::future::Either::Right(((), restoring)) => {
-                    // While one works, another one keeps away.
+                futures::future::Either::Right(((), _)) => {
+                    // While one works, another one keeps away. It ends with this block.
                     let why = refused(&repository, &snapshot, &url, usual()).await;
                     assert_says(&why, &["another restore of copy is filling the database", &own]);
-                    drop(restoring);
                 }
             }
         }

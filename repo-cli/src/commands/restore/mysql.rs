@@ -87,7 +87,6 @@ impl ToMysql {
             verify_first,
             safety_snapshot,
             by: user_at_host(),
-            ..MysqlRestoreOptions::default()
         };
         Ok(ToMysql { restore: MysqlRestore::new(url, options)? })
     }
