@@ -175,6 +175,7 @@ impl SourceArgs {
         listener: Option<&Listener>,
     ) -> Result<Vec<Source>, Failure> {
         check_passwords(&self.client, words)?;
+        self.check_meant(words)?;
         let has = |is_one: fn(&str) -> bool| words.iter().any(|word| word.to_str().is_some_and(is_one));
         // What is not needed is not asked for: a password may come from a command.
         let options = Options {
@@ -207,6 +208,37 @@ impl SourceArgs {
             return Err(Failure::usage("--skip leaves no source to back up"));
         }
         Ok(sources)
+    }
+
+    /// Refuses a flag that means nothing for any of these sources: whoever gives it expects something of it.
+    fn check_meant(&self, words: &[OsString]) -> Result<(), Failure> {
+        let has = |is_one: fn(&str) -> bool| words.iter().any(|word| word.to_str().is_some_and(is_one));
+        let (postgres, mysql, mongo) = (has(is_postgres), has(is_mysql), has(is_mongo));
+        let (redis, clickhouse, sqlite, files) = (has(is_redis), has(is_clickhouse), has(is_sqlite), has(is_files));
+        let of_files = !self.include.is_empty() || !self.exclude.is_empty();
+        let of_files = of_files || self.rescan || self.one_file_system || self.databases_as_files;
+        let meant = [
+            (self.jobs.map(|_| "--jobs"), postgres),
+            (self.part.map(|_| "--part"), postgres),
+            (self.order_by_key.then_some("--order-by-key"), postgres || mongo),
+            ((!self.tables.is_empty()).then_some("--table"), postgres || clickhouse),
+            ((!self.exclude_table_data.is_empty()).then_some("--exclude-table-data"), postgres || clickhouse),
+            (self.no_globals.then_some("--no-globals"), postgres || mysql || clickhouse),
+            (self.no_row_counts.then_some("--no-row-counts"), postgres || sqlite),
+            (self.allow_damaged.then_some("--allow-damaged"), sqlite),
+            (self.lock_wait.map(|_| "--lock-wait"), sqlite),
+            (of_files.then_some("a flag for files"), files),
+            (self.redis.first_given(), redis || (mongo && self.redis.first_given() == Some("--spill-dir"))),
+            (self.mongo.first_given(), mongo),
+            (self.mysql.first_given(), mysql),
+            (self.clickhouse.first_given(), clickhouse),
+        ];
+        match meant.iter().find(|(flag, fits)| flag.is_some() && !fits) {
+            Some((Some(flag), _)) => {
+                Err(Failure::usage(format!("{flag} means nothing for these sources; leave it out, or see --help")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn files(&self) -> FilesOptions {
@@ -285,6 +317,14 @@ struct Options {
     mongo: MongoOptions,
     mysql: MysqlOptions,
     clickhouse: ClickHouseOptions,
+}
+
+fn is_sqlite(word: &str) -> bool {
+    split(word).is_some_and(|(_, url, _)| url.starts_with("sqlite:"))
+}
+
+fn is_files(word: &str) -> bool {
+    split(word).is_some_and(|(_, url, _)| url.starts_with("files:"))
 }
 
 fn is_mysql(word: &str) -> bool {

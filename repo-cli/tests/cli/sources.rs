@@ -52,6 +52,16 @@ fn sources_that_cannot_be_are_refused_before_anything_is_read() {
         (&["-"], "say --name NAME"),
         (&["cmd:'"], "a quote that does not end"),
         (&["cmd:echo x", "--skip", "echo"], "leaves no source"),
+        (&["mysql://db/app", "--table", "t"], "--table means nothing for these sources"),
+        (&["redis://db", "--jobs", "2"], "--jobs means nothing for these sources"),
+        (&["redis://db", "--order-by-key"], "--order-by-key means nothing"),
+        (&["postgres://db/app", "--oplog"], "--oplog means nothing"),
+        (&["postgres://db/app", "--spill-dir", "x"], "--spill-dir means nothing"),
+        (&["mongodb://db/app", "--exact-rdb"], "--exact-rdb means nothing"),
+        (&["sqlite:///app", "--mysql-bin", "x"], "--mysql-bin means nothing"),
+        (&["postgres://db/app", "--allow-moving"], "--allow-moving means nothing"),
+        (&["postgres://db/app", "--lock-wait", "1"], "--lock-wait means nothing"),
+        (&["postgres://db/app", "--exclude", "*.log"], "a flag for files means nothing"),
     ] {
         let ran = place.run(["backup"].iter().chain(args)).expect_line(2, part);
         assert!(!ran.err.contains("s3cret"), "{}", ran.err);
