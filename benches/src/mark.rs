@@ -9,8 +9,8 @@ use crate::parts;
 use crate::table::{Row, mib};
 use crate::{Result, Size, secret};
 use dedump_core::{
-    BackupOptions, ChunkerParams, CreateOptions, DeltaMode, Engine, OpenOptions, PruneOptions, Repository, Sink, Store,
-    Verdict, async_trait, backup, forget, plan_prune,
+    BackupOptions, ChunkerParams, Compression, CreateOptions, DeltaMode, Engine, OpenOptions, PruneOptions, Repository,
+    Sink, Store, Verdict, async_trait, backup, forget, plan_prune,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -81,7 +81,7 @@ async fn fill(folder: &Path, days_n: u64, pages_n: u64) -> Result<String> {
     };
     let repository = Arc::new(Repository::create(Store::create_local(folder)?, &secret(), create).await?);
     let mut options = BackupOptions::new("app", "bench");
-    options.compression_level = 1;
+    options.compression = Compression::Level(1);
     options.delta = DeltaMode::Off;
     let turns = Arc::new(Semaphore::new(2));
     let engine = |day| DayEngine { day, pages_n, turns: Arc::clone(&turns) };

@@ -7,7 +7,7 @@ use crate::commands::{
 use crate::secret::SecretFlags;
 use crate::{exit, time};
 use clap::{Args, Parser, Subcommand};
-use dedump_core::{Filter, MaxUnused, StoreOptions};
+use dedump_core::{Compression, Filter, MaxUnused, StoreOptions};
 use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -297,6 +297,15 @@ pub fn tag(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write it as key=value".to_owned()),
+    }
+}
+
+/// Reads how to compress: `auto`, or zstd's level.
+pub fn compression(text: &str) -> Result<Compression, String> {
+    match text.parse() {
+        Ok(level) if (-7..=19).contains(&level) => Ok(Compression::Level(level)),
+        _ if text == "auto" => Ok(Compression::Auto),
+        _ => Err("write auto, or a number from -7 to 19".to_owned()),
     }
 }
 

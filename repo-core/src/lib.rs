@@ -48,6 +48,7 @@ mod state;
 mod words;
 
 pub use crafts::chunker::{ChunkerKind, ChunkerParams};
+pub use crafts::compress::Compression;
 pub use crafts::crypto::slot::Argon2Params;
 pub use crafts::retention;
 pub use edges::cache::Cache;

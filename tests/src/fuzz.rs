@@ -5,7 +5,7 @@
 //! with [`keys`], so that it is the decoder that meets it, not the seal.
 
 use dedump_core::internals::chunker::{Chunker, ChunkerKind, ChunkerParams};
-use dedump_core::internals::compress::{Compressor, Decompressor, DeltaCompressor, Encoding};
+use dedump_core::internals::compress::{Compressor, Decompressor, DeltaCompressor, Effort, Encoding};
 use dedump_core::internals::config::ConfigRecord;
 use dedump_core::internals::contents::{BaseEntry, BlobEntry, ChunkEntry, NO_LIKE};
 use dedump_core::internals::decision::{FenceRecord, MergeRecord, NoticeRecord, TombstoneRecord};
@@ -299,9 +299,9 @@ pub fn compress(input: &[u8]) {
     {
         assert_eq!(plain.len(), plain_bytes, "the length is the one that was announced");
     }
-    let (encoding, again) = Compressor::new(1).expect("memory").compress(encoded).expect("memory");
+    let (encoding, again) = Compressor::new(Effort::Level(1)).expect("memory").compress(encoded).expect("memory");
     same(inflater.decompress(encoding, &again, b"", encoded.len()), encoded.to_vec());
-    let delta = DeltaCompressor::new(1).expect("memory").compress(encoded, PREFIX).expect("memory");
+    let delta = DeltaCompressor::new(Effort::Level(1)).expect("memory").compress(encoded, PREFIX).expect("memory");
     same(inflater.decompress(Encoding::ZstdPrefix, &delta, PREFIX, encoded.len()), encoded.to_vec());
 }
 
@@ -315,19 +315,23 @@ pub fn sketch(input: &[u8]) {
     assert!(shared == 3 || sketch == [0; sketches::SKETCH_BYTES]);
 }
 
-/// The chunker: the first 4 bytes choose its parameters and where the stream is split, the rest is the stream.
+/// The chunker: the first 4 bytes choose its parameters and where the stream is split, the rest is the stream. Its cuts are those
+/// of the crate `fastcdc`.
 pub fn chunker(input: &[u8]) {
     let Some((&[min, avg, max, split], stream)) = input.split_first_chunk() else { return };
     let params = ChunkerParams {
         kind: ChunkerKind::FastCdc,
         min_bytes: 64 + 2 * u32::from(min),
-        avg_bytes: 256 + 2 * u32::from(avg),
-        max_bytes: 1024 + 2 * u32::from(max),
+        avg_bytes: 256 + 32 * u32::from(avg),
+        max_bytes: 1024 + 96 * u32::from(max),
         normalization: split % 5,
     };
     let Ok(chunker) = Chunker::new(params, &[9; 32]) else { return };
     let mut whole = Vec::new();
     assert_eq!(chunker.cut(stream, true, &mut whole), stream.len(), "cuts cover the stream");
+    let mut plainly = Vec::new();
+    chunker.cut_plainly(stream, true, &mut plainly);
+    assert_eq!(whole, plainly, "cuts are those that repositories hold");
     assert_eq!(whole.iter().map(|length| *length as usize).sum::<usize>(), stream.len());
     assert!(whole.iter().all(|length| (1..=params.max_bytes).contains(length)), "a chunk is too long: {whole:?}");
     let before_last = whole.len().saturating_sub(1);
@@ -379,7 +383,7 @@ fn sealed_part(cipher: &ObjectCipher, domain: Domain, plain: &[u8]) -> Vec<u8> {
 }
 
 fn small_pack(sealer: Sealer<'_>, plain: &[u8]) -> (PackId, Vec<u8>) {
-    let mut compressor = Compressor::new(1).expect("memory");
+    let mut compressor = Compressor::new(Effort::Level(1)).expect("memory");
     let mut writer = PackWriter::create(PackKind::Data, sealer, SALT, 1024);
     let (first, second) = plain.split_at(plain.len() / 2);
     for chunks in [vec![first, second], vec![second]] {
@@ -396,7 +400,7 @@ fn small_pack(sealer: Sealer<'_>, plain: &[u8]) -> (PackId, Vec<u8>) {
         id: sealer.keys.chunk_id(plain),
         plain_bytes: plain.len() as u32,
     });
-    let frame = DeltaCompressor::new(1).expect("memory").compress(&same, first).expect("memory");
+    let frame = DeltaCompressor::new(Effort::Level(1)).expect("memory").compress(&same, first).expect("memory");
     // A writer would store it whole rather than longer than its plaintext; the seal alone is checked here.
     let encoded = if frame.len() > same.len() { same.clone() } else { frame };
     let (encoding, plain_bytes) = (Encoding::ZstdPrefix, same.len() as u32);
@@ -573,7 +577,7 @@ fn pack_seeds() -> Vec<Vec<u8>> {
     let (opener_cipher, trailer_start) = (opener(sealer, 1000).1, HEADER_BYTES + blobs_bytes as usize);
     let trailer =
         opener_cipher.open(Domain::Trailer, 0, &bytes[trailer_start..bytes.len() - TAIL_BYTES]).expect("its own seal");
-    let (_, frame) = Compressor::new(1).expect("memory").compress(&[b'a'; 1000]).expect("memory");
+    let (_, frame) = Compressor::new(Effort::Level(1)).expect("memory").compress(&[b'a'; 1000]).expect("memory");
     vec![
         [&[0][..], &bytes].concat(),
         [&[1][..], &blobs_bytes.to_le_bytes(), &trailer].concat(),
@@ -586,7 +590,7 @@ fn pack_seeds() -> Vec<Vec<u8>> {
 }
 
 fn compress_seeds() -> Vec<Vec<u8>> {
-    let (_, frame) = Compressor::new(1).expect("memory").compress(&[b'a'; 1000]).expect("memory");
+    let (_, frame) = Compressor::new(Effort::Level(1)).expect("memory").compress(&[b'a'; 1000]).expect("memory");
     vec![[&[1, 10][..], &frame].concat(), [&[0, 1][..], &noise(100)].concat(), [&[2, 10][..], &frame].concat()]
 }
 

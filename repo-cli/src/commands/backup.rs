@@ -7,7 +7,9 @@ use crate::progress::{Meter, Work};
 use crate::sources::{Listener, SourceArgs};
 use crate::{human, json, output, secret, sources};
 use clap::{Args, ValueEnum};
-use dedump_core::{BackupOptions, BackupReport, DeltaMode, Engine, Filter, Quality, backup, check_stream_name, find};
+use dedump_core::{
+    BackupOptions, BackupReport, Compression, DeltaMode, Engine, Filter, Quality, backup, check_stream_name, find,
+};
 use dedump_engines::{CommandEngine, CommandOptions, Several, StdinEngine, StdinOptions};
 use serde_json::json;
 use std::ffi::OsString;
@@ -63,10 +65,11 @@ pub struct BackupArgs {
     /// Do not mark a dump as suspicious that is less than half as long as the one before
     #[arg(long)]
     allow_shrink: bool,
-    /// zstd's level, from -7 (fast) to 19 (small)
-    #[arg(long, value_name = "LEVEL", default_value_t = 3, allow_negative_numbers = true)]
-    #[arg(value_parser = clap::value_parser!(i32).range(-7..=19))]
-    compression: i32,
+    /// auto, or zstd's level, from -7 (fast) to 19 (small)
+    ///
+    /// auto: quickly, and harder while a store that is far away takes less than what is ready for it.
+    #[arg(long, value_name = "LEVEL", default_value = "auto", allow_negative_numbers = true, value_parser = args::compression)]
+    compression: Compression,
     /// Compress new chunks against like ones of the snapshot before: auto, always or off
     ///
     /// auto: where those can be read back cheaply, from a repository on this machine or from the local cache. always: fetch
@@ -115,7 +118,7 @@ pub fn run(context: &Context, args: BackupArgs) -> Outcome {
 fn options(args: &BackupArgs, source: String) -> BackupOptions {
     let mut options = BackupOptions::new(source, args.host.clone().unwrap_or_else(host_name));
     options.tags = args.tags.iter().cloned().collect();
-    options.compression_level = args.compression;
+    options.compression = args.compression;
     options.delta = match args.delta {
         Delta::Auto => DeltaMode::Auto,
         Delta::Always => DeltaMode::Always,

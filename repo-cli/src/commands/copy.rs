@@ -9,7 +9,9 @@ use crate::progress::Work;
 use crate::secret::{SecretFlags, TO};
 use crate::{human, json, runtime, time};
 use clap::Args;
-use dedump_core::{CopyOptions, CopyPlan, CopyReport, Filter, Repository, Snapshot, copy, find, list, plan_copy};
+use dedump_core::{
+    Compression, CopyOptions, CopyPlan, CopyReport, Filter, Repository, Snapshot, copy, find, list, plan_copy,
+};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -41,10 +43,10 @@ pub struct CopyArgs {
     /// Nor is it read back under a --storage-class, which holds for the other repository here.
     #[arg(long)]
     no_verify: bool,
-    /// zstd's level for what has to be compressed anew, from -7 to 19
-    #[arg(long, value_name = "LEVEL", default_value_t = 3, allow_negative_numbers = true, hide_short_help = true)]
-    #[arg(value_parser = clap::value_parser!(i32).range(-7..=19))]
-    compression: i32,
+    /// auto, or zstd's level for what has to be compressed anew, from -7 to 19
+    #[arg(long, value_name = "LEVEL", default_value = "auto", allow_negative_numbers = true, hide_short_help = true)]
+    #[arg(value_parser = args::compression)]
+    compression: Compression,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -101,7 +103,7 @@ pub fn run(context: &Context, args: CopyArgs) -> Outcome {
         return Err(Failure::usage("give either ids or filters; with `latest`, filters say among which"));
     }
     let mut options = CopyOptions::new(host_name());
-    options.compression_level = args.compression;
+    options.compression = args.compression;
     let opening = context.opening_to_read()?;
     // What lies in an archive can't be read back.
     let is_verified = !args.no_verify && context.store_options().storage_classes.is_empty();

@@ -54,7 +54,7 @@ fn databases_are_put_back_beside_and_in_the_place_of_what_is_there() {
     mysql.sql("DELETE FROM app.t WHERE id > 10; DELETE FROM app.u");
     let to_app = ["restore", "latest", "--source", "main", "--only", "main/databases/app", "--to", &app];
     let refused = run(&to_app).expect_exit(1);
-    assert!(refused.err.contains("database app is not empty: it has 2 tables, 1 views, 1 triggers"), "{}", refused.err);
+    assert!(refused.err.contains("database app is not empty: it has 2 tables, 1 view, 1 trigger"), "{}", refused.err);
     run(&[&to_app[..], &["--replace"]].concat()).expect_line(2, "say --yes");
     assert_eq!(mysql.number("SELECT COUNT(*) FROM app.t"), 10);
     let one =

@@ -8,6 +8,9 @@
 //!
 //! Cut points are stored facts: a change of them would store every stream anew. Golden vectors hold them.
 
+mod scan;
+
+use self::scan::{Gear, Rule};
 use crate::words::error::{Error, Result};
 use crate::words::limits::CHUNK_BYTES_MAX;
 use fastcdc::v2020::{self, Normalization};
@@ -95,10 +98,8 @@ impl ChunkerParams {
 /// Cuts streams of one repository. Cheap to keep, about 4 KiB.
 pub struct Chunker {
     params: ChunkerParams,
-    gear: Box<[u64; 256]>,
-    gear_shifted: Box<[u64; 256]>,
-    mask_small: u64,
-    mask_large: u64,
+    gear: Box<Gear>,
+    rule: Rule,
 }
 
 impl Chunker {
@@ -116,13 +117,20 @@ impl Chunker {
         };
         let (mask_small, mask_large) = v2020::select_masks(params.avg_bytes as usize, level);
         let mut stream = blake3::Hasher::new_keyed(gear_key).finalize_xof();
-        let gear = Box::new(std::array::from_fn(|_| {
+        let words: [u64; 256] = std::array::from_fn(|_| {
             let mut word = [0; 8];
             stream.fill(&mut word);
             u64::from_le_bytes(word)
-        }));
-        let gear_shifted = Box::new(gear.map(|word| word << 1));
-        Ok(Chunker { params, gear, gear_shifted, mask_small, mask_large })
+        });
+        let shifted = words.map(|word| word << 1);
+        let rule = Rule {
+            min_bytes: params.min_bytes as usize,
+            avg_bytes: params.avg_bytes as usize,
+            max_bytes: params.max_bytes as usize,
+            mask_small,
+            mask_large,
+        };
+        Ok(Chunker { params, gear: Box::new(Gear { words, shifted }), rule })
     }
 
     /// Returns the parameters.
@@ -135,25 +143,32 @@ impl Chunker {
     /// With `at_end` the last chunk ends where the bytes do. Without, what could still become part of a longer chunk is
     /// left for the next call, which must bring it again: always less than the longest chunk.
     pub fn cut(&self, bytes: &[u8], at_end: bool, lengths: &mut Vec<u32>) -> usize {
+        self.cut_by(bytes, at_end, lengths, |rest| scan::first_cut(&self.gear, self.rule, rest))
+    }
+
+    /// As [`Chunker::cut`], by the crate `fastcdc` itself, whose cuts are the ones that repositories hold; slower.
+    pub fn cut_plainly(&self, bytes: &[u8], at_end: bool, lengths: &mut Vec<u32>) -> usize {
+        let Rule { min_bytes, avg_bytes, max_bytes, mask_small, mask_large } = self.rule;
+        let (shifted_small, shifted_large) = (mask_small << 1, mask_large << 1);
+        let Gear { words, shifted } = &*self.gear;
+        self.cut_by(bytes, at_end, lengths, |rest| {
+            #[rustfmt::skip]
+            let (_, length) = v2020::cut_gear(
+                rest, min_bytes, avg_bytes, max_bytes, mask_small, mask_large, shifted_small, shifted_large, words, shifted,
+            );
+            length
+        })
+    }
+
+    fn cut_by(&self, bytes: &[u8], at_end: bool, lengths: &mut Vec<u32>, first_cut: impl Fn(&[u8]) -> usize) -> usize {
         let longest = self.params.max_bytes as usize;
         let mut covered = 0;
         while let Some(rest) = bytes.get(covered..)
             && !rest.is_empty()
             && (at_end || rest.len() >= longest)
         {
-            let (_, length) = v2020::cut_gear(
-                rest,
-                self.params.min_bytes as usize,
-                self.params.avg_bytes as usize,
-                longest,
-                self.mask_small,
-                self.mask_large,
-                self.mask_small << 1,
-                self.mask_large << 1,
-                self.gear.as_slice(),
-                self.gear_shifted.as_slice(),
-            );
-            assert!((1..=longest.min(rest.len())).contains(&length), "fastcdc cuts inside what it was given");
+            let length = first_cut(rest);
+            assert!((1..=longest.min(rest.len())).contains(&length), "a cut is inside what is cut");
             lengths.push(length as u32);
             covered += length;
         }
@@ -164,6 +179,7 @@ impl Chunker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// A fixed stream: the BLAKE3 output of a fixed input.
     fn sample(bytes_n: usize) -> Vec<u8> {
@@ -202,6 +218,33 @@ mod tests {
             }
             chunker.cut(&bytes[start..], true, &mut lengths);
             assert_eq!(lengths, whole, "in steps of {step}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn cuts_are_those_of_the_crate(
+            (min, avg, max) in (32_u32..20_000, 0_u32..40_000, 0_u32..200_000),
+            normalization in 0_u8..=3,
+            seed in any::<[u8; 32]>(),
+            bytes_n in 0_usize..400_000,
+            alphabet in 1_u8..=255,
+            at_end in any::<bool>(),
+        ) {
+            let (min_bytes, avg_bytes) = (2 * min, (2 * (min + avg)).max(256));
+            let max_bytes = (avg_bytes + 2 * max).max(1024);
+            let kind = ChunkerKind::FastCdc;
+            let params = ChunkerParams { kind, min_bytes, avg_bytes, max_bytes, normalization };
+            let chunker = Chunker::new(params, &seed).expect("valid");
+            let mut bytes = vec![0; bytes_n];
+            blake3::Hasher::new_keyed(&seed).finalize_xof().fill(&mut bytes);
+            bytes.iter_mut().for_each(|byte| *byte %= alphabet);
+            let (mut plainly, mut lengths) = (Vec::new(), Vec::new());
+            let covered = chunker.cut_plainly(&bytes, at_end, &mut plainly);
+            prop_assert_eq!(chunker.cut(&bytes, at_end, &mut lengths), covered);
+            prop_assert_eq!(lengths, plainly);
         }
     }
 

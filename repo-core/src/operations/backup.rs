@@ -3,6 +3,7 @@
 use super::pipeline::{self, Outcome, Plan};
 use super::reuse::Reusable;
 use crate::crafts::chunker::{Chunker, ChunkerParams};
+use crate::crafts::compress::{Compression, Effort};
 use crate::edges::parent::Before;
 use crate::edges::progress::Progress;
 use crate::edges::source::{Engine, Sink, Verdict};
@@ -35,8 +36,8 @@ pub struct BackupOptions {
     pub tags: BTreeMap<String, String>,
     /// How streams are cut; `None` stands for the repository's own parameters, which is what deduplicates.
     pub chunker: Option<ChunkerParams>,
-    /// zstd's level, from -7 to 19.
-    pub compression_level: i32,
+    /// How chunks are compressed.
+    pub compression: Compression,
     /// Whether new chunks are compressed against like chunks of the parent.
     pub delta: DeltaMode,
     /// The snapshot against which that is done; `None` stands for the newest of the same source, on the same host if there
@@ -54,7 +55,7 @@ impl BackupOptions {
             host: host.into(),
             tags: BTreeMap::new(),
             chunker: None,
-            compression_level: 3,
+            compression: Compression::Auto,
             delta: DeltaMode::Auto,
             parent: None,
             shrunk_percent: SHRUNK_PERCENT,
@@ -172,7 +173,6 @@ async fn dump(
     let reusable = parent.as_ref().map(|parent| Arc::new(Reusable::create(&fetcher, parent, chunker.params())));
     let before = reusable.clone().map(|reusable| reusable as Arc<dyn Before>);
     let (sink, pieces) = Sink::create(chunker.params().max_bytes as usize, before);
-    let level = options.compression_level;
     let plan = Plan {
         repository,
         fetcher: &fetcher,
@@ -180,7 +180,7 @@ async fn dump(
         with_sketches: options.delta != DeltaMode::Off,
         progress,
         chunker,
-        level,
+        compression: options.compression,
         session,
         adopted,
         bytes_done,
@@ -285,9 +285,8 @@ fn check_options(options: &BackupOptions) -> Result<()> {
     if options.source.is_empty() || options.tags.keys().any(String::is_empty) {
         return Err(Error::Invalid("a source or a tag's key is empty; give it a name".to_owned()));
     }
-    if !(-7..=19).contains(&options.compression_level) {
-        let level = options.compression_level;
-        return Err(Error::Invalid(format!("compression level {level} can't be: from -7 to 19")));
+    match options.compression {
+        Compression::Level(level) => Effort::Level(level).checked().map(|_| ()),
+        Compression::Auto => Ok(()),
     }
-    Ok(())
 }

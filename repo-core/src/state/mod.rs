@@ -6,6 +6,7 @@ pub mod assembly;
 pub mod bases;
 pub mod census;
 pub mod chains;
+pub mod effort;
 pub mod fetch;
 pub mod fragments;
 pub mod ground;

@@ -4,8 +4,9 @@
 //! pack is opened again and verified in memory before it is put, while the next one fills.
 
 use super::bases::Bases;
+use super::effort::Chooser;
 use super::repository::Repository;
-use crate::crafts::compress::{Compressor, Decompressor, DeltaCompressor, Encoding};
+use crate::crafts::compress::{Compression, Compressor, Decompressor, DeltaCompressor, Effort, Encoding};
 use crate::crafts::crypto::keys::Keys;
 use crate::edges::cpu;
 use crate::edges::progress::{Event, Progress};
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{self, BoxFuture, Either};
 use futures::stream::FuturesUnordered;
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// Chunks that will make one blob: their plaintext, back to back, and what they are.
@@ -58,8 +60,8 @@ pub struct Packer<'a> {
     pub progress: &'a dyn Progress,
     /// The kind of packs.
     pub kind: PackKind,
-    /// zstd's level.
-    pub level: i32,
+    /// How it is compressed.
+    pub compression: Compression,
 }
 
 /// What was stored.
@@ -122,18 +124,23 @@ impl Packer<'_> {
         stored: mpsc::UnboundedSender<PackContents>,
     ) -> Result<Stored> {
         let mut uploads = Uploads { running: FuturesUnordered::new(), stored, sum: Stored::default() };
+        let mut chooser = Chooser::create(self.compression, self.kind, self.repository.store.is_near());
         let mut open = None;
+        let mut begun = Instant::now();
         loop {
             let batch = uploads.drive(batches.recv()).await?;
             let at_end = batch.is_none();
             let repository = self.repository.clone();
-            let job = PackJob { repository, kind: self.kind, level: self.level, open, at_end };
+            let job = PackJob { repository, kind: self.kind, effort: chooser.effort(), open, at_end };
             let pieces = batch.unwrap_or_default().into_iter().map(P::into).collect();
             let packed = self.repository.cpu.run(move || job.run(pieces));
             let (still_open, full) = uploads.drive(packed).await??;
             open = still_open;
             for pack in full {
+                let made = Instant::now();
                 uploads.wait_until_below(UPLOADS_MAX).await?;
+                chooser.note(made - begun, made.elapsed());
+                begun = Instant::now();
                 uploads.running.push(Box::pin(verify_and_put(self.repository, self.progress, pack)));
             }
             if at_end {
@@ -206,20 +213,20 @@ type Digest = [u8; 32];
 struct PackJob {
     repository: Repository,
     kind: PackKind,
-    level: i32,
+    effort: Effort,
     open: Option<Open>,
     at_end: bool,
 }
 
 impl PackJob {
     fn run(mut self, pieces: Vec<Piece>) -> Result<(Option<Open>, Vec<Finished>)> {
-        let (level, kind, keys) = (self.level, self.kind, &self.repository.keys);
+        let (effort, kind, keys) = (self.effort, self.kind, &self.repository.keys);
         let runs = pieces.iter().filter_map(|piece| match piece {
             Piece::Anew(run) => Some(run),
             Piece::AsItIs(_) => None,
         });
         let encode_one = |encoder: &mut _, run| encode(encoder, run, (kind, keys));
-        let mut encoded = cpu::map_with(runs.collect(), || Encoder::new(level), encode_one).into_iter();
+        let mut encoded = cpu::map_with(runs.collect(), || Encoder::new(effort), encode_one).into_iter();
         let target = match self.kind {
             PackKind::Data => DATA_PACK_BYTES_TARGET,
             PackKind::Meta => META_PACK_BYTES_TARGET,
@@ -266,10 +273,10 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    fn new(level: i32) -> Result<Self> {
+    fn new(effort: Effort) -> Result<Self> {
         Ok(Encoder {
-            whole: Compressor::new(level)?,
-            delta: DeltaCompressor::new(level)?,
+            whole: Compressor::new(effort)?,
+            delta: DeltaCompressor::new(effort)?,
             decompressor: Decompressor::new()?,
             back: Vec::new(),
         })
@@ -396,7 +403,13 @@ mod tests {
         let of_noise = ChunkEntry { id: repository.keys.chunk_id(&noise), plain_bytes: 5000 };
         let job = |run| {
             let open = None;
-            let job = PackJob { repository: repository.clone(), kind: PackKind::Data, level: 3, open, at_end: true };
+            let job = PackJob {
+                repository: repository.clone(),
+                kind: PackKind::Data,
+                effort: Effort::Quick,
+                open,
+                at_end: true,
+            };
             let (_, mut full) = job.run(vec![Piece::Anew(run)]).expect("packs");
             full.remove(0)
         };

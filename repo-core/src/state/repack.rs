@@ -12,6 +12,7 @@ use super::mark;
 use super::packer::{Packer, Piece, Run, Stored};
 use super::reader::PackReader;
 use super::repository::Repository;
+use crate::crafts::compress::Compression;
 use crate::crafts::crypto::keys::Keys;
 use crate::edges::progress::Progress;
 use crate::format::contents::{BlobEntry, ChunkEntry, NO_LIKE};
@@ -210,7 +211,7 @@ pub async fn perform(
     (reader, census): (&PackReader, &Census),
     to: &Repository,
     windows: Vec<Window>,
-    level: i32,
+    compression: Compression,
     progress: &dyn Progress,
     stored: mpsc::UnboundedSender<PackContents>,
 ) -> Result<(Stored, Stored), RepackError> {
@@ -237,7 +238,7 @@ pub async fn perform(
             }
             Ok(())
         };
-        let packer = Packer { repository: to, progress, kind, level };
+        let packer = Packer { repository: to, progress, kind, compression };
         let pack = async { packer.run(batches, stored.clone()).await.map_err(RepackError::Other) };
         let ((), sum) = try_join(read, pack).await?;
         match kind {

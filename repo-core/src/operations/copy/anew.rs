@@ -26,7 +26,7 @@ pub(super) async fn copy_one(
     report: &mut CopyReport,
 ) -> Result<Option<SourceFailure>> {
     let mut options = BackupOptions::new(snapshot.record.source.clone(), job.options.host.clone());
-    options.compression_level = job.options.compression_level;
+    options.compression = job.options.compression;
     options.parent = snapshot.record.parent.and_then(|parent| copies.get(&parent).copied());
     let engine =
         Reading { from: job.from, snapshot, bytes_read: AtomicU64::new(0), is_damaged: AtomicBool::new(false) };

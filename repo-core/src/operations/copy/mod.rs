@@ -11,6 +11,7 @@
 mod anew;
 mod shared;
 
+use crate::crafts::compress::Compression;
 use crate::edges::progress::{Event, Progress};
 use crate::format::names::FORGOTTEN;
 use crate::format::snapshot::{SnapshotRecord, StreamRecord, Totals};
@@ -28,14 +29,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 pub struct CopyOptions {
     /// The host that copies, for the marks of its sessions.
     pub host: String,
-    /// zstd's level for what is encoded anew, from -7 to 19.
-    pub compression_level: i32,
+    /// How what is encoded anew is compressed.
+    pub compression: Compression,
 }
 
 impl CopyOptions {
     /// Returns the options for a copy that this host makes, the rest at safe defaults.
     pub fn new(host: impl Into<String>) -> Self {
-        CopyOptions { host: host.into(), compression_level: 3 }
+        CopyOptions { host: host.into(), compression: Compression::Auto }
     }
 }
 

@@ -137,8 +137,8 @@ impl Mover<'_> {
         for pack in adopted {
             sender.send(pack).expect("its receiver is there");
         }
-        let (to, level) = (self.job.to, self.job.options.compression_level);
-        let repacked = repack::perform((self.reader, self.census), to, windows, level, self.job.progress, sender);
+        let (to, compression) = (self.job.to, self.job.options.compression);
+        let repacked = repack::perform((self.reader, self.census), to, windows, compression, self.job.progress, sender);
         let fragments = async { Fragments::create(to, session).run(stored).await.map_err(RepackError::Other) };
         let ((data, meta), (fragments_n, fragment_bytes)) = try_join(repacked, fragments).await?;
 

@@ -15,6 +15,7 @@ use self::gather::NewRun;
 use self::look_up::LookUp;
 
 use crate::crafts::chunker::Chunker;
+use crate::crafts::compress::Compression;
 use crate::edges::cpu;
 use crate::edges::progress::{Event, Progress};
 use crate::edges::source::{Piece, Window};
@@ -47,7 +48,7 @@ pub(super) struct Plan<'a> {
     pub with_sketches: bool,
     pub progress: &'a dyn Progress,
     pub chunker: Arc<Chunker>,
-    pub level: i32,
+    pub compression: Compression,
     pub session: SessionId,
     /// Packs of runs that did not commit, which the session's fragments are to list, too.
     pub adopted: Vec<PackContents>,
@@ -90,7 +91,7 @@ impl Outcome {
 
 /// Runs all stages until the sink is gone.
 pub(super) async fn run(mut plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Result<Outcome> {
-    let Plan { repository, fetcher, progress, level, session, .. } = plan;
+    let Plan { repository, fetcher, progress, compression, session, .. } = plan;
     let (cut_sender, cut) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (hashed_sender, hashed) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (new_sender, new) = mpsc::channel(WINDOWS_QUEUED_MAX);
@@ -104,7 +105,7 @@ pub(super) async fn run(mut plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Re
     );
     let middle =
         try_join(LookUp::create(&plan, new_sender, meta_sender).run(hashed), bases_stage(fetcher, new, data_sender));
-    let packer = |kind| Packer { repository, progress, kind, level };
+    let packer = |kind| Packer { repository, progress, kind, compression };
     let back = try_join3(
         packer(PackKind::Data).run(data, stored_sender.clone()),
         packer(PackKind::Meta).run(meta, stored_sender),

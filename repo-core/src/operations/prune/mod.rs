@@ -12,6 +12,7 @@ pub use plan::{MaxUnused, PrunePlan};
 
 use self::pruner::Pruner;
 use super::lookout::Lookout;
+use crate::crafts::compress::Compression;
 use crate::edges::progress::Progress;
 use crate::edges::store::Requests;
 use crate::state::ground::PruneGround;
@@ -38,8 +39,8 @@ pub struct PruneOptions {
     pub wait: bool,
     /// A session whose mark was not rewritten for so long counts as dead.
     pub dead_after: Duration,
-    /// zstd's level for what is stored anew.
-    pub compression_level: i32,
+    /// How what is stored anew is compressed.
+    pub compression: Compression,
 }
 
 impl PruneOptions {
@@ -51,7 +52,7 @@ impl PruneOptions {
             max_repack_bytes: None,
             wait: false,
             dead_after: Duration::from_secs(crate::words::limits::SESSION_DEAD_AFTER_SECS),
-            compression_level: 3,
+            compression: Compression::Auto,
         }
     }
 }

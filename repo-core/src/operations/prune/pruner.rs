@@ -299,8 +299,8 @@ impl PruneGround for Pruner<'_> {
         let windows = self.windows(survey, chunks).await?;
         let (sender, mut stored) = mpsc::unbounded_channel();
         let from = (&self.reader, &survey.census);
-        let level = self.options.compression_level;
-        let done = repack::perform(from, self.repository, windows, level, self.progress, sender).await;
+        let compression = self.options.compression;
+        let done = repack::perform(from, self.repository, windows, compression, self.progress, sender).await;
         done.map_err(RepackError::into_error)?;
         let mut contents = Vec::new();
         while let Some(pack) = stored.recv().await {

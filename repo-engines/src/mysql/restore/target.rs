@@ -67,17 +67,17 @@ fn lock(database: &str) -> String {
 pub(super) fn what_is_there(described: &Described) -> Option<String> {
     let triggers_n: u64 = described.triggers.values().sum();
     let kinds = [
-        (described.tables.len() as u64, "tables"),
-        (described.views.len() as u64, "views"),
-        (described.sequences.len() as u64, "sequences"),
-        (triggers_n, "triggers"),
-        (described.routines_n, "routines"),
-        (described.events_n, "events"),
+        (described.tables.len() as u64, "table"),
+        (described.views.len() as u64, "view"),
+        (described.sequences.len() as u64, "sequence"),
+        (triggers_n, "trigger"),
+        (described.routines_n, "routine"),
+        (described.events_n, "event"),
     ];
     let there: Vec<String> = kinds
         .iter()
         .filter(|(objects_n, _)| *objects_n > 0)
-        .map(|(objects_n, kind)| format!("{objects_n} {kind}"))
+        .map(|(objects_n, kind)| format!("{objects_n} {kind}{}", if *objects_n == 1 { "" } else { "s" }))
         .collect();
     if there.is_empty() { None } else { Some(there.join(", ")) }
 }
