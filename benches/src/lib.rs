@@ -7,6 +7,7 @@ pub mod mark;
 pub mod memory;
 pub mod parts;
 pub mod pipeline;
+pub mod program;
 pub mod snapshots;
 pub mod table;
 pub mod text;

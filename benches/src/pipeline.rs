@@ -12,7 +12,7 @@
 
 use crate::table::Row;
 use crate::text::Text;
-use crate::timing::{Ticks, mb_per_sec, median, secs};
+use crate::timing::{mb_per_sec, median, quiet_rounds, secs};
 use crate::{Result, Size, secret};
 use dedump_core::{
     BackupOptions, ChunkerParams, CreateOptions, ReadData, ReaderEngine, Repository, RestoreOptions, Snapshot, Store,
@@ -24,9 +24,6 @@ use tokio::runtime::Runtime;
 
 /// The least that a duplicate stream must reach of the slower of its parts.
 const RATIO_MIN: f64 = 0.7;
-
-/// The share of the machine that others may have during a round that counts.
-const OTHERS_MAX: f64 = 0.03;
 
 /// Rounds in which enough of them must count, so many for each that is wanted.
 const PATIENCE: usize = 10;
@@ -60,7 +57,7 @@ pub fn measure(size: Size) -> Result<Vec<Row>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let bytes_n = size.choose(512 << 20, 128 << 20);
     let streams = [store(&runtime, Text::new(1, bytes_n))?, store(&runtime, Text::new(2, bytes_n))?];
-    let (rounds, others) = quiet_rounds(&runtime, &streams, size.choose(15, 5))?;
+    let (rounds, others) = quiet_rounds(size.choose(15, 5), PATIENCE, || round(&runtime, &streams))?;
     let mut rows = rows(&rounds);
     rows.push(Row::figure("rounds that counted, and the most that others had of the machine", others));
     rows.extend(other_figures(&runtime, &streams[0])?);
@@ -86,25 +83,6 @@ fn back_up_again(runtime: &Runtime, stored: &Stored) -> Result<()> {
         return Err("a second backup of the same bytes is not what the first one was".into());
     }
     Ok(())
-}
-
-/// Measures until so many rounds were quiet, or takes the quietest when patience ends; says how quiet they were.
-fn quiet_rounds(runtime: &Runtime, streams: &[Stored; 2], wanted_n: usize) -> Result<(Vec<Round>, String)> {
-    let mut rounds = Vec::new();
-    let mut quiet_n = 0;
-    while quiet_n < wanted_n && rounds.len() < wanted_n * PATIENCE {
-        let before = Ticks::now()?;
-        let round = round(runtime, streams)?;
-        let others = before.share_of_others(Ticks::now()?);
-        quiet_n += usize::from(others <= OTHERS_MAX);
-        rounds.push((others, round));
-    }
-    let rounds_n = rounds.len();
-    rounds.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    rounds.truncate(wanted_n);
-    let most = rounds.last().map_or(1.0, |(others, _)| *others);
-    let text = format!("{} of {rounds_n}, {:.1} %", rounds.len(), most * 100.0);
-    Ok((rounds.into_iter().map(|(_, round)| round).collect(), text))
 }
 
 fn round(runtime: &Runtime, streams: &[Stored; 2]) -> Result<Round> {

@@ -71,6 +71,36 @@ impl Ticks {
     }
 }
 
+/// The share of the machine that others may have during a round that counts.
+const OTHERS_MAX: f64 = 0.03;
+
+/// Measures until so many rounds were quiet, or takes the quietest when patience ends, which is after so many rounds for each
+/// that is wanted; says how quiet they were.
+///
+/// # Errors
+/// Those of a round.
+pub fn quiet_rounds<T>(
+    wanted_n: usize,
+    patience: usize,
+    mut round: impl FnMut() -> Result<T>,
+) -> Result<(Vec<T>, String)> {
+    let mut rounds = Vec::new();
+    let mut quiet_n = 0;
+    while quiet_n < wanted_n && rounds.len() < wanted_n * patience {
+        let before = Ticks::now()?;
+        let measured = round()?;
+        let others = before.share_of_others(Ticks::now()?);
+        quiet_n += usize::from(others <= OTHERS_MAX);
+        rounds.push((others, measured));
+    }
+    let rounds_n = rounds.len();
+    rounds.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    rounds.truncate(wanted_n);
+    let most = rounds.last().map_or(1.0, |(others, _)| *others);
+    let text = format!("{} of {rounds_n}, {:.1} %", rounds.len(), most * 100.0);
+    Ok((rounds.into_iter().map(|(_, measured)| measured).collect(), text))
+}
+
 /// Returns the machine's processor, as it calls itself, and how many cores this process may use.
 pub fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
