@@ -123,13 +123,14 @@ fn on_threads<T: Send>(works: impl Iterator<Item = impl FnOnce() -> T + Send>) -
 }
 
 /// The crate `fastcdc` as it comes, with the parameters that repositories have.
-fn cut(bytes: &[u8]) -> Vec<usize> {
+pub(crate) fn cut(bytes: &[u8]) -> Vec<usize> {
     let ChunkerParams { min_bytes, avg_bytes, max_bytes, .. } = ChunkerParams::default();
     let [min, avg, max] = [min_bytes, avg_bytes, max_bytes].map(|bytes| bytes as usize);
     FastCDC::with_level(bytes, min, avg, max, Normalization::Level1).map(|chunk| chunk.length).collect()
 }
 
-fn chunks<'a>(mut bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
+/// Takes a text apart into chunks of these lengths.
+pub(crate) fn chunks<'a>(mut bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     let mut take = |length: &usize| {
         let (chunk, rest) = bytes.split_at(*length);
         bytes = rest;
@@ -138,14 +139,15 @@ fn chunks<'a>(mut bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     lengths.iter().map(&mut take).collect()
 }
 
-fn hash(chunks: &[&[u8]]) {
+/// Names chunks as a repository does: by a keyed hash of each.
+pub(crate) fn hash(chunks: &[&[u8]]) {
     for chunk in chunks {
         black_box(blake3::keyed_hash(&[7; 32], chunk));
     }
 }
 
 /// Copies a stream through one window's worth of memory, as reading it does.
-fn copy(bytes: &[u8]) {
+pub(crate) fn copy(bytes: &[u8]) {
     let mut window = vec![0; 4 << 20];
     for part in bytes.chunks(window.len()) {
         window[..part.len()].copy_from_slice(part);

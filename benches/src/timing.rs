@@ -1,13 +1,37 @@
 //! Clocks, medians, and what the system says of a process.
 
 use crate::Result;
-use std::time::Instant;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
+use std::time::{Duration, Instant};
 
 /// Does something and returns how long it took, in seconds, with its result.
 pub fn secs<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let start = Instant::now();
     let result = work();
     (start.elapsed().as_secs_f64(), result)
+}
+
+/// Does something and returns how much of a processor's time this thread took for it, in seconds, with its result.
+///
+/// # Errors
+/// The system does not say.
+pub fn thread_secs<T>(work: impl FnOnce() -> T) -> Result<(f64, T)> {
+    let now = || Result::Ok(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?).as_secs_f64());
+    let start = now()?;
+    let result = work();
+    Ok((now()? - start, result))
+}
+
+/// Returns how much of processors' time all children took that have ended and were waited for, in seconds.
+///
+/// # Errors
+/// The system does not say.
+pub fn children_secs() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(micros as f64 / 1e6)
 }
 
 /// Returns the median; of an even number of figures the upper one of the middle.
@@ -41,6 +65,7 @@ pub fn peak_bytes() -> Result<u64> {
 pub struct Ticks {
     all: u64,
     idle: u64,
+    /// This process' and that of its children that have ended.
     own: u64,
 }
 
@@ -57,9 +82,14 @@ impl Ticks {
         let process = numbers(stat.rsplit(')').next().unwrap_or_default());
         // proc_stat(5), proc_pid_stat(5): behind the first word, and behind the name with its state.
         match (&system[..], &process[..]) {
-            ([_, _, _, _, idle, waiting, ..], [_, _, _, _, _, _, _, _, _, _, _, user, kernel, ..]) => {
-                Ok(Ticks { all: system.iter().take(9).sum(), idle: idle + waiting, own: user + kernel })
-            }
+            (
+                [_, _, _, _, idle, waiting, ..],
+                [_, _, _, _, _, _, _, _, _, _, _, user, kernel, children_user, children_kernel, ..],
+            ) => Ok(Ticks {
+                all: system.iter().take(9).sum(),
+                idle: idle + waiting,
+                own: user + kernel + children_user + children_kernel,
+            }),
             _ => Err("/proc/stat is not as expected".into()),
         }
     }
