@@ -15,6 +15,9 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo bench -p dedump-benches -- [pipeline|limit|memory|mark|snapshots|all] [--small]
        cargo bench -p dedump-benches -- limit --dump FILE [--small]";
 
+/// Measures one of the program's parts.
+type Measure<'a> = &'a dyn Fn(Size) -> Result<Vec<Row>>;
+
 /// What is measured, and how much of it.
 struct Choice<'a> {
     words: Vec<&'a str>,
@@ -69,7 +72,7 @@ fn run() -> Result<bool> {
     }
     let Choice { words, size, dump } = Choice::parse(&args)?;
     let limit = |size| limit::measure(size, dump);
-    let parts: [(&str, &dyn Fn(Size) -> Result<Vec<Row>>); 5] = [
+    let parts: [(&str, Measure<'_>); 5] = [
         ("pipeline", &pipeline::measure),
         ("limit", &limit),
         ("memory", &memory::measure),
