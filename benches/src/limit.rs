@@ -1,8 +1,9 @@
-//! How near dedump comes to what its parts allow on this machine: a dump that is stored already, one that is not, a restore.
+//! How near dedump comes to what its parts allow on this machine: with a dump that is stored already, with one that is
+//! not, and in a restore.
 //!
-//! The parts are measured alone and in the same rounds as dedump itself, a process at a pipe: what others do on the machine
-//! meets both. From the parts follows what each path could reach on all cores; that is its bound. See `bound` for how, and
-//! the README for what it leaves out.
+//! The parts are measured alone and in the same rounds as dedump itself, a process at a pipe: what others do on the
+//! machine meets both. From the parts follows what each path could reach on all cores; that is its bound. See `bound`
+//! for how, and the README for what it leaves out.
 
 mod alone;
 mod bound;

@@ -1,7 +1,7 @@
 //! Each part of a backup and of a restore alone, on one thread, over the same text.
 //!
-//! What counts is the processor time of the thread that does it, in seconds a GB (10^9 bytes) of the text: somebody else who
-//! takes a core meanwhile does not change it much.
+//! What counts is the processor time of the thread that does it, in seconds a GB (10^9 bytes) of the text: it changes
+//! little when somebody else takes a core meanwhile.
 
 use crate::Result;
 use crate::pipeline::{chunks, copy, cut, hash};
@@ -71,7 +71,7 @@ struct Level {
     back: Vec<u8>,
 }
 
-/// What one blob holds: its plaintext's length and its own. Equal lengths: it does not compress, and is stored as it is.
+/// What one blob holds: its plaintext's length and its own. Equal lengths: it does not compress, and is stored as is.
 #[derive(Clone, Copy)]
 struct Blob {
     plain_bytes: usize,
