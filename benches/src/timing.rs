@@ -104,8 +104,8 @@ impl Ticks {
 /// The share of the machine that others may have during a round that counts.
 const OTHERS_MAX: f64 = 0.03;
 
-/// Measures until so many rounds were quiet, or takes the quietest when patience ends: after so many rounds for each that
-/// is wanted. Says how quiet they were.
+/// Measures until so many rounds were quiet, or takes the quietest when patience ends: after so many rounds for each
+/// that is wanted. Says how quiet they were.
 ///
 /// # Errors
 /// Those of a round.

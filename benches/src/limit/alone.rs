@@ -156,6 +156,9 @@ impl Level {
         let (seal, tags) = thread_secs(|| self.seal())?;
         let tags = tags?;
         let (name, ()) = thread_secs(|| self.name())?;
+        // Once before, so that the pages that the file takes are not dear to one level and cheap to the next.
+        self.write(file)?;
+        std::fs::remove_file(file)?;
         let (write_wall, write) = secs(|| thread_secs(|| self.write(file)));
         let (write, done) = write?;
         done?;
