@@ -98,7 +98,8 @@ impl<'a> Dedump<'a> {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(args).env("DEDUMP_REPO", self.repository()).env("DEDUMP_KEY_FILE", self.folder.join("key"));
-        command.env("DEDUMP_CACHE_DIR", self.folder.join("cache"));
+        // A repository on this machine has no cache unless one is named: every pack would be written twice.
+        command.env_remove("DEDUMP_CACHE_DIR");
         command
     }
 
