@@ -1,16 +1,50 @@
 //! Measures dedump and prints a table; exits with 1 if a bound is missed.
 //!
 //! ```sh
-//! cargo bench -p dedump-benches -- [pipeline|memory|mark|snapshots|all] [--small]
+//! cargo bench -p dedump-benches -- [pipeline|limit|memory|mark|snapshots|all] [--small]
+//! cargo bench -p dedump-benches -- limit --dump FILE
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that shows what it measured")]
 
-use dedump_benches::table::Table;
-use dedump_benches::{Result, Size, mark, memory, parts, pipeline, snapshots, timing};
+use dedump_benches::table::{Row, Table};
+use dedump_benches::{Result, Size, limit, mark, memory, parts, pipeline, snapshots, timing};
+use std::path::Path;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo bench -p dedump-benches -- [pipeline|memory|mark|snapshots|all] [--small]";
+const USAGE: &str = "usage: cargo bench -p dedump-benches -- [pipeline|limit|memory|mark|snapshots|all] [--small]
+       cargo bench -p dedump-benches -- limit --dump FILE [--small]";
+
+/// Measures one of the program's parts.
+type Measure<'a> = &'a dyn Fn(Size) -> Result<Vec<Row>>;
+
+/// What is measured, and how much of it.
+struct Choice<'a> {
+    words: Vec<&'a str>,
+    size: Size,
+    /// Instead of the text that `limit` makes.
+    dump: Option<&'a Path>,
+}
+
+impl<'a> Choice<'a> {
+    fn parse(args: &'a [String]) -> Result<Self> {
+        let mut choice = Choice { words: Vec::new(), size: Size::Full, dump: None };
+        let mut args = args.iter().map(String::as_str);
+        while let Some(arg) = args.next() {
+            match arg {
+                "--small" => choice.size = Size::Small,
+                "--dump" => choice.dump = Some(Path::new(args.next().ok_or(USAGE)?)),
+                flag if flag.starts_with('-') => return Err(USAGE.into()),
+                word => choice.words.push(word),
+            }
+        }
+        // The others make a text of their own.
+        if choice.dump.is_some() && choice.words != ["limit"] {
+            return Err(USAGE.into());
+        }
+        Ok(choice)
+    }
+}
 
 fn main() -> ExitCode {
     match run() {
@@ -36,17 +70,14 @@ fn run() -> Result<bool> {
         print!("{}", lines?);
         return Ok(true);
     }
-    let (flags, words): (Vec<_>, Vec<_>) = args.iter().map(String::as_str).partition(|arg| arg.starts_with('-'));
-    let size = match flags[..] {
-        [] => Size::Full,
-        ["--small"] => Size::Small,
-        _ => return Err(USAGE.into()),
-    };
-    let parts = [
-        ("pipeline", pipeline::measure as fn(Size) -> Result<_>),
-        ("memory", memory::measure),
-        ("mark", mark::measure),
-        ("snapshots", snapshots::measure),
+    let Choice { words, size, dump } = Choice::parse(&args)?;
+    let limit = |size| limit::measure(size, dump);
+    let parts: [(&str, Measure<'_>); 5] = [
+        ("pipeline", &pipeline::measure),
+        ("limit", &limit),
+        ("memory", &memory::measure),
+        ("mark", &mark::measure),
+        ("snapshots", &snapshots::measure),
     ];
     let chosen: Vec<_> = match words[..] {
         [] | ["all"] => parts.to_vec(),

@@ -3,10 +3,12 @@
 //! Machines differ and are seldom idle, so what is judged are ratios of figures that one run measured in turn, each
 //! several times, and their medians; memory; and one short command's time.
 
+pub mod limit;
 pub mod mark;
 pub mod memory;
 pub mod parts;
 pub mod pipeline;
+pub mod program;
 pub mod snapshots;
 pub mod table;
 pub mod text;

@@ -12,7 +12,7 @@
 
 use crate::table::Row;
 use crate::text::Text;
-use crate::timing::{Ticks, mb_per_sec, median, secs};
+use crate::timing::{mb_per_sec, median, quiet_rounds, secs};
 use crate::{Result, Size, secret};
 use dedump_core::{
     BackupOptions, ChunkerParams, CreateOptions, ReadData, ReaderEngine, Repository, RestoreOptions, Snapshot, Store,
@@ -24,9 +24,6 @@ use tokio::runtime::Runtime;
 
 /// The least that a duplicate stream must reach of the slower of its parts.
 const RATIO_MIN: f64 = 0.7;
-
-/// The share of the machine that others may have during a round that counts.
-const OTHERS_MAX: f64 = 0.03;
 
 /// Rounds in which enough of them must count, so many for each that is wanted.
 const PATIENCE: usize = 10;
@@ -60,7 +57,7 @@ pub fn measure(size: Size) -> Result<Vec<Row>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let bytes_n = size.choose(512 << 20, 128 << 20);
     let streams = [store(&runtime, Text::new(1, bytes_n))?, store(&runtime, Text::new(2, bytes_n))?];
-    let (rounds, others) = quiet_rounds(&runtime, &streams, size.choose(15, 5))?;
+    let (rounds, others) = quiet_rounds(size.choose(15, 5), PATIENCE, || round(&runtime, &streams))?;
     let mut rows = rows(&rounds);
     rows.push(Row::figure("rounds that counted, and the most that others had of the machine", others));
     rows.extend(other_figures(&runtime, &streams[0])?);
@@ -86,25 +83,6 @@ fn back_up_again(runtime: &Runtime, stored: &Stored) -> Result<()> {
         return Err("a second backup of the same bytes is not what the first one was".into());
     }
     Ok(())
-}
-
-/// Measures until so many rounds were quiet, or takes the quietest when patience ends; says how quiet they were.
-fn quiet_rounds(runtime: &Runtime, streams: &[Stored; 2], wanted_n: usize) -> Result<(Vec<Round>, String)> {
-    let mut rounds = Vec::new();
-    let mut quiet_n = 0;
-    while quiet_n < wanted_n && rounds.len() < wanted_n * PATIENCE {
-        let before = Ticks::now()?;
-        let round = round(runtime, streams)?;
-        let others = before.share_of_others(Ticks::now()?);
-        quiet_n += usize::from(others <= OTHERS_MAX);
-        rounds.push((others, round));
-    }
-    let rounds_n = rounds.len();
-    rounds.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    rounds.truncate(wanted_n);
-    let most = rounds.last().map_or(1.0, |(others, _)| *others);
-    let text = format!("{} of {rounds_n}, {:.1} %", rounds.len(), most * 100.0);
-    Ok((rounds.into_iter().map(|(_, round)| round).collect(), text))
 }
 
 fn round(runtime: &Runtime, streams: &[Stored; 2]) -> Result<Round> {
@@ -145,13 +123,14 @@ fn on_threads<T: Send>(works: impl Iterator<Item = impl FnOnce() -> T + Send>) -
 }
 
 /// The crate `fastcdc` as it comes, with the parameters that repositories have.
-fn cut(bytes: &[u8]) -> Vec<usize> {
+pub(crate) fn cut(bytes: &[u8]) -> Vec<usize> {
     let ChunkerParams { min_bytes, avg_bytes, max_bytes, .. } = ChunkerParams::default();
     let [min, avg, max] = [min_bytes, avg_bytes, max_bytes].map(|bytes| bytes as usize);
     FastCDC::with_level(bytes, min, avg, max, Normalization::Level1).map(|chunk| chunk.length).collect()
 }
 
-fn chunks<'a>(mut bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
+/// Takes a text apart into chunks of these lengths.
+pub(crate) fn chunks<'a>(mut bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     let mut take = |length: &usize| {
         let (chunk, rest) = bytes.split_at(*length);
         bytes = rest;
@@ -160,14 +139,15 @@ fn chunks<'a>(mut bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     lengths.iter().map(&mut take).collect()
 }
 
-fn hash(chunks: &[&[u8]]) {
+/// Names chunks as a repository does: by a keyed hash of each.
+pub(crate) fn hash(chunks: &[&[u8]]) {
     for chunk in chunks {
         black_box(blake3::keyed_hash(&[7; 32], chunk));
     }
 }
 
 /// Copies a stream through one window's worth of memory, as reading it does.
-fn copy(bytes: &[u8]) {
+pub(crate) fn copy(bytes: &[u8]) {
     let mut window = vec![0; 4 << 20];
     for part in bytes.chunks(window.len()) {
         window[..part.len()].copy_from_slice(part);

@@ -2,10 +2,10 @@
 
 use crate::table::{Row, ms};
 use crate::timing::{median, secs};
-use crate::{Result, Size, key_file_text, secret};
+use crate::{Result, Size, key_file_text, program, secret};
 use dedump_core::{BackupOptions, CreateOptions, Engine, Repository, Sink, Store, Verdict, async_trait, backup};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// How long the list of a thousand snapshots may take.
@@ -17,7 +17,7 @@ const SECS_MAX: f64 = 0.1;
 /// The binary cannot be built or fails; a backup fails.
 pub fn measure(size: Size) -> Result<Vec<Row>> {
     let snapshots_n = size.choose(1000, 200);
-    let dedump = build()?;
+    let dedump = program::build()?;
     let folder = tempfile::tempdir()?;
     let (repository, key_file) = (folder.path().join("repository"), folder.path().join("key"));
     std::fs::write(&key_file, key_file_text())?;
@@ -40,20 +40,6 @@ pub fn measure(size: Size) -> Result<Vec<Row>> {
         Row::figure("`dedump --version`: the process alone", ms(median(nothing))),
         Row::figure(format!("a tiny backup, mean over {snapshots_n}"), ms(fill_secs / f64::from(snapshots_n))),
     ])
-}
-
-/// Builds the binary as it is shipped, and returns where it is.
-fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").ok_or("run this by `cargo bench`: it builds the binary that it measures")?;
-    let status = Command::new(cargo).args(["build", "--release", "--package", "dedump", "--quiet"]).status()?;
-    if !status.success() {
-        return Err("the binary `dedump` does not build".into());
-    }
-    // This program is TARGET/PROFILE/deps/numbers-….
-    let own = std::env::current_exe()?;
-    let target = own.ancestors().nth(3).ok_or("this program is in no target folder")?;
-    let binary = target.join("release").join("dedump");
-    if binary.is_file() { Ok(binary) } else { Err(format!("there is no {}", binary.display()).into()) }
 }
 
 /// Runs a command that must print at least so many lines (or bytes), and returns its time in seconds.
