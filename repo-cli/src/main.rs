@@ -9,6 +9,7 @@ mod demo;
 mod exit;
 mod human;
 mod json;
+mod memory;
 mod mongo;
 mod mysql;
 mod other;
@@ -24,6 +25,7 @@ mod timings;
 use clap::Parser;
 
 fn main() {
+    memory::set_up();
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => output::end_with_clap(&error),

@@ -1,6 +1,6 @@
 //! `dedump copy`: a second home for snapshots.
 
-use crate::args::{FilterArgs, tag};
+use crate::args::{FilterArgs, compression, tag};
 use crate::context::{Context, host_name};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::other::{Other, Purpose};
@@ -45,7 +45,7 @@ pub struct CopyArgs {
     no_verify: bool,
     /// auto, or zstd's level for what has to be compressed anew, from -7 to 19
     #[arg(long, value_name = "LEVEL", default_value = "auto", allow_negative_numbers = true, hide_short_help = true)]
-    #[arg(value_parser = args::compression)]
+    #[arg(value_parser = compression)]
     compression: Compression,
     #[command(flatten)]
     filter: FilterArgs,

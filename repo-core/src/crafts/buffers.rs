@@ -29,6 +29,11 @@ impl Buffers {
         }
     }
 
+    /// Takes a buffer that nobody uses any more.
+    pub fn give(&self, buffer: Vec<u8>) {
+        keep(&self.0, buffer);
+    }
+
     /// Returns a buffer's bytes; the buffer comes back when the last clone or slice of them is dropped.
     pub fn share(&self, buffer: Vec<u8>) -> Bytes {
         if buffer.capacity() < BYTES_MIN {
@@ -52,13 +57,16 @@ impl AsRef<[u8]> for Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let Some(home) = self.home.upgrade() else { return };
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        let mut idle = home.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept_bytes: usize = idle.iter().map(Vec::capacity).sum();
-        if kept_bytes + buffer.capacity() <= BUFFERS_KEPT_BYTES_MAX {
-            idle.push(buffer);
-        }
+        keep(&home, std::mem::take(&mut self.buffer));
+    }
+}
+
+fn keep(home: &Mutex<Vec<Vec<u8>>>, mut buffer: Vec<u8>) {
+    buffer.clear();
+    let mut idle = home.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept_bytes: usize = idle.iter().map(Vec::capacity).sum();
+    if buffer.capacity() >= BYTES_MIN && kept_bytes + buffer.capacity() <= BUFFERS_KEPT_BYTES_MAX {
+        idle.push(buffer);
     }
 }
 
@@ -84,6 +92,18 @@ mod tests {
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
         let other = buffers.take(100_000);
         assert_ne!(other.as_ptr(), place, "it is in use");
+    }
+
+    #[test]
+    fn a_buffer_that_is_given_is_taken_again() {
+        let buffers = Buffers::default();
+        let mut first = buffers.take(100_000);
+        first.push(7);
+        let place = first.as_ptr();
+        buffers.give(first);
+        buffers.give(vec![1; 10]);
+        let again = buffers.take(100_000);
+        assert_eq!((again.as_ptr(), again.len()), (place, 0));
     }
 
     #[test]

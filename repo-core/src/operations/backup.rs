@@ -2,6 +2,7 @@
 
 use super::pipeline::{self, Outcome, Plan};
 use super::reuse::Reusable;
+use crate::crafts::buffers::Buffers;
 use crate::crafts::chunker::{Chunker, ChunkerParams};
 use crate::crafts::compress::{Compression, Effort};
 use crate::edges::parent::Before;
@@ -181,6 +182,7 @@ async fn dump(
         progress,
         chunker,
         compression: options.compression,
+        buffers: Buffers::default(),
         session,
         adopted,
         bytes_done,

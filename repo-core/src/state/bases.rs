@@ -23,7 +23,7 @@ use crate::words::error::Error;
 use crate::words::id::ChunkId;
 use crate::words::limits::{
     BLOB_BASES_MAX, DELTA_BASES_CACHED_BYTES_MAX, DELTA_CHAIN_BYTES_TARGET, DELTA_CONTEXT_BYTES, DELTA_DEPTH_MAX,
-    DELTA_GENERATION_MAX, DELTA_PREFIX_BYTES_MAX, DELTA_PREFIX_BYTES_TARGET,
+    DELTA_GENERATION_MAX, DELTA_PREFIX_BYTES_MAX, DELTA_PREFIX_BYTES_TARGET, DELTA_READ_BYTES_TARGET,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -298,7 +298,7 @@ impl<'a> BaseReader<'a> {
             // What fails alone fails again, and is told then.
             let closed = self.close(choice, &mut jobs).await;
             let bytes: usize = jobs.values().map(|job: &Job| job.found.location.place.plain_bytes as usize).sum();
-            if number > 0 && (closed.is_err() || bytes > DELTA_CHAIN_BYTES_TARGET) {
+            if number > 0 && (closed.is_err() || bytes > DELTA_READ_BYTES_TARGET) {
                 return number;
             }
         }

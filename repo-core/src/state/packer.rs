@@ -6,6 +6,7 @@
 use super::bases::Bases;
 use super::effort::Chooser;
 use super::repository::Repository;
+use crate::crafts::buffers::Buffers;
 use crate::crafts::compress::{Compression, Compressor, Decompressor, DeltaCompressor, Effort, Encoding};
 use crate::crafts::crypto::keys::Keys;
 use crate::edges::cpu;
@@ -17,9 +18,7 @@ use crate::format::pack::{self, EncodedBlob, PackContents, PackWriter};
 use crate::format::record::Sealer;
 use crate::format::snapshot::Totals;
 use crate::words::error::{Error, Result};
-use crate::words::limits::{
-    DATA_PACK_BYTES_TARGET, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, META_PACK_BYTES_TARGET, UPLOADS_MAX,
-};
+use crate::words::limits::{DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, UPLOADS_MAX, UPLOADS_MAX_NEAR};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{self, BoxFuture, Either};
@@ -62,6 +61,8 @@ pub struct Packer<'a> {
     pub kind: PackKind,
     /// How it is compressed.
     pub compression: Compression,
+    /// Takes the plaintext that is packed.
+    pub buffers: Buffers,
 }
 
 /// What was stored.
@@ -124,21 +125,30 @@ impl Packer<'_> {
         stored: mpsc::UnboundedSender<PackContents>,
     ) -> Result<Stored> {
         let mut uploads = Uploads { running: FuturesUnordered::new(), stored, sum: Stored::default() };
-        let mut chooser = Chooser::create(self.compression, self.kind, self.repository.store.is_near());
+        let is_near = self.repository.store.is_near();
+        let uploads_max = if is_near { UPLOADS_MAX_NEAR } else { UPLOADS_MAX };
+        let mut chooser = Chooser::create(self.compression, self.kind, is_near);
         let mut open = None;
         let mut begun = Instant::now();
         loop {
             let batch = uploads.drive(batches.recv()).await?;
             let at_end = batch.is_none();
             let repository = self.repository.clone();
-            let job = PackJob { repository, kind: self.kind, effort: chooser.effort(), open, at_end };
+            let job = PackJob {
+                repository,
+                kind: self.kind,
+                effort: chooser.effort(),
+                buffers: self.buffers.clone(),
+                open,
+                at_end,
+            };
             let pieces = batch.unwrap_or_default().into_iter().map(P::into).collect();
             let packed = self.repository.cpu.run(move || job.run(pieces));
             let (still_open, full) = uploads.drive(packed).await??;
             open = still_open;
             for pack in full {
                 let made = Instant::now();
-                uploads.wait_until_below(UPLOADS_MAX).await?;
+                uploads.wait_until_below(uploads_max).await?;
                 chooser.note(made - begun, made.elapsed());
                 begun = Instant::now();
                 uploads.running.push(Box::pin(verify_and_put(self.repository, self.progress, pack)));
@@ -214,6 +224,7 @@ struct PackJob {
     repository: Repository,
     kind: PackKind,
     effort: Effort,
+    buffers: Buffers,
     open: Option<Open>,
     at_end: bool,
 }
@@ -227,14 +238,14 @@ impl PackJob {
         });
         let encode_one = |encoder: &mut _, run| encode(encoder, run, (kind, keys));
         let mut encoded = cpu::map_with(runs.collect(), || Encoder::new(effort), encode_one).into_iter();
-        let target = match self.kind {
-            PackKind::Data => DATA_PACK_BYTES_TARGET,
-            PackKind::Meta => META_PACK_BYTES_TARGET,
-        };
+        let target = self.repository.pack_bytes_target(self.kind);
         let mut full = Vec::new();
         for piece in pieces {
             let (blob, digest) = match piece {
-                Piece::Anew(_) => encoded.next().expect("one for each")?,
+                Piece::Anew(run) => {
+                    self.buffers.give(run.plain);
+                    encoded.next().expect("one for each")?
+                }
                 Piece::AsItIs(blob) => {
                     let digest = blob.delta.as_ref().map(|_| *blake3::hash(&blob.encoded).as_bytes());
                     (blob, digest)
@@ -407,6 +418,7 @@ mod tests {
                 repository: repository.clone(),
                 kind: PackKind::Data,
                 effort: Effort::Quick,
+                buffers: Buffers::default(),
                 open,
                 at_end: true,
             };

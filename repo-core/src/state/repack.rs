@@ -12,6 +12,7 @@ use super::mark;
 use super::packer::{Packer, Piece, Run, Stored};
 use super::reader::PackReader;
 use super::repository::Repository;
+use crate::crafts::buffers::Buffers;
 use crate::crafts::compress::Compression;
 use crate::crafts::crypto::keys::Keys;
 use crate::edges::progress::Progress;
@@ -238,7 +239,7 @@ pub async fn perform(
             }
             Ok(())
         };
-        let packer = Packer { repository: to, progress, kind, compression };
+        let packer = Packer { repository: to, progress, kind, compression, buffers: Buffers::default() };
         let pack = async { packer.run(batches, stored.clone()).await.map_err(RepackError::Other) };
         let ((), sum) = try_join(read, pack).await?;
         match kind {

@@ -12,12 +12,14 @@ use crate::edges::store::{Created, Store};
 use crate::edges::system::{now_ms, random};
 use crate::format::config::ConfigRecord;
 use crate::format::header::Header;
-use crate::format::names;
+use crate::format::names::{self, PackKind};
 use crate::format::record::{self, Record, Sealer};
 use crate::format::slot::{self, SlotKind, SlotLabel};
 use crate::words::error::{Error, Result};
 use crate::words::id::{RepositoryId, SlotId};
-use crate::words::limits::RECORD_BYTES_MAX;
+use crate::words::limits::{
+    DATA_PACK_BYTES_TARGET, DATA_PACK_BYTES_TARGET_NEAR, META_PACK_BYTES_TARGET, RECORD_BYTES_MAX,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -209,6 +211,15 @@ impl Repository {
     /// Returns the repository as whoever judges the store sees it: without the cache, and knowing nothing yet.
     pub(crate) fn without_cache(&self) -> Repository {
         Repository { cache: None, known: Arc::default(), ..self.clone() }
+    }
+
+    /// Returns how many bytes fill a pack.
+    pub fn pack_bytes_target(&self, kind: PackKind) -> usize {
+        match kind {
+            PackKind::Data if self.store.is_near() => DATA_PACK_BYTES_TARGET_NEAR,
+            PackKind::Data => DATA_PACK_BYTES_TARGET,
+            PackKind::Meta => META_PACK_BYTES_TARGET,
+        }
     }
 
     /// Returns the repository's id.

@@ -25,7 +25,7 @@ pub const DELTA_PLAIN_BYTES_TARGET: usize = 768 * KIB;
 /// New chunks in a row whose older selves are guessed by their place alone, at most.
 pub const DELTA_GUESSES_MAX: usize = 64;
 /// Plaintext of blobs that a backup keeps for the bases of later deltas, at most.
-pub const DELTA_BASES_CACHED_BYTES_MAX: usize = 48 * MIB;
+pub const DELTA_BASES_CACHED_BYTES_MAX: usize = 16 * MIB;
 /// A delta must save this part of its plaintext, at least, compared with compressing it alone: 1 in so many bytes.
 pub const DELTA_GAIN_SHARE_MIN: usize = 1024;
 /// What is compressed alone to guess whether a delta is worth it, in bytes.
@@ -42,6 +42,8 @@ pub const CHUNK_BYTES_MAX: usize = 16 * MIB;
 
 /// A data pack is full when the next blob would take it past this many bytes.
 pub const DATA_PACK_BYTES_TARGET: usize = 32 * MIB;
+/// Likewise in a directory or in memory, where a pack more costs nothing, and one that waits costs memory.
+pub const DATA_PACK_BYTES_TARGET_NEAR: usize = 16 * MIB;
 /// A meta pack is full when the next blob would take it past this many bytes.
 pub const META_PACK_BYTES_TARGET: usize = 4 * MIB;
 /// Largest pack that a reader accepts, in bytes.
@@ -92,13 +94,17 @@ pub const STREAM_NAME_PART_BYTES_MAX: usize = 200;
 pub const LABEL_BYTES_MAX: usize = 1024;
 
 /// Bytes of one window: what goes to the processor in one piece.
-pub const WINDOW_BYTES: usize = 4 * MIB;
+pub const WINDOW_BYTES: usize = MIB;
 /// Windows that wait between two stages of a backup, at most.
 pub const WINDOWS_QUEUED_MAX: usize = 2;
-/// Blobs that are compressed side by side in one window, at most.
-pub const BLOBS_PER_WINDOW: usize = 8;
+/// Batches of blobs that wait between two stages of a backup, at most.
+pub const BATCHES_QUEUED_MAX: usize = 1;
+/// Blobs that are compressed side by side in one batch, at most.
+pub const BLOBS_PER_WINDOW: usize = 4;
 /// Packs on their way to the store at once, at most, for each kind of pack.
 pub const UPLOADS_MAX: usize = 2;
+/// Likewise to a directory or to memory.
+pub const UPLOADS_MAX_NEAR: usize = 1;
 /// Index fragments, small objects or pack trailers on their way from the store at once, at most.
 pub const READS_MAX: usize = 16;
 /// Requests to a remote store that are under way at once, unless the caller says otherwise.
@@ -129,8 +135,8 @@ pub const PRUNE_SPARE_BYTES: u64 = 16 * MIB as u64;
 /// the bases of later ones, packs (open, verified, on their way; of both kinds), and what waits for an index fragment. With deltas, besides the index, 16 bytes
 /// a chunk of the parent's stream, and 28 more once a place had to be searched for.
 pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 5 + 2 * WINDOWS_QUEUED_MAX) * (WINDOW_BYTES + 256 * KIB)
-    + (3 + 2 * WINDOWS_QUEUED_MAX) * BLOBS_PER_WINDOW * MIB
-    + (1 + WINDOWS_QUEUED_MAX) * BLOBS_PER_WINDOW * DELTA_PREFIX_BYTES_TARGET
+    + (3 + 2 * BATCHES_QUEUED_MAX) * BLOBS_PER_WINDOW * MIB
+    + (1 + BATCHES_QUEUED_MAX) * BLOBS_PER_WINDOW * DELTA_PREFIX_BYTES_TARGET
     + DELTA_BASES_CACHED_BYTES_MAX
     + BUFFERS_KEPT_BYTES_MAX
     + 2 * DELTA_CHAIN_BYTES_TARGET
@@ -148,7 +154,7 @@ pub const RESTORE_WINDOWS_AHEAD_FAR: usize = RESTORE_WINDOWS_PLANNED;
 /// Bytes of packs that a restore holds for windows that are not decoded yet, at most, unless one window alone needs more.
 pub const RESTORE_AHEAD_BYTES_MAX: usize = 64 * MIB;
 /// Plaintext buffers that are kept for the next use, at most, in bytes.
-pub const BUFFERS_KEPT_BYTES_MAX: usize = 32 * MIB;
+pub const BUFFERS_KEPT_BYTES_MAX: usize = 8 * MIB;
 /// Two ranges of one pack are read in one request if at most this many bytes lie between them.
 pub const COALESCE_GAP_BYTES: u64 = 128 * KIB as u64;
 /// One ranged read of a restore, at most, in bytes, unless one blob alone is larger.
@@ -156,7 +162,7 @@ pub const COALESCED_BYTES_MAX: u64 = 8 * MIB as u64;
 /// Windows of a restore that are planned ahead, at most, so that it is known which bases later ones need.
 pub const RESTORE_WINDOWS_PLANNED: usize = 24;
 /// Plaintext of bases that a restore holds for later windows, at most.
-pub const RESTORE_HELD_BYTES_MAX: usize = 128 * MIB;
+pub const RESTORE_HELD_BYTES_MAX: usize = 112 * MIB;
 /// Memory of a restore without the index, at most: what is read ahead, the windows that are decoded, wait and are written, bases
 /// that are held, and entries of deltas.
 pub const RESTORE_BYTES_MAX: usize = RESTORE_AHEAD_BYTES_MAX
@@ -167,6 +173,8 @@ pub const RESTORE_BYTES_MAX: usize = RESTORE_AHEAD_BYTES_MAX
     + DELTA_ENTRIES_CACHED_MAX * 48;
 /// Chunks and bases in the entries of deltas that a reader keeps, at most, but for those of one pack; about 48 bytes each.
 pub const DELTA_ENTRIES_CACHED_MAX: usize = 1536 * KIB;
+/// Plaintext that a backup decodes at once for the bases of deltas, at most, unless one delta alone needs more.
+pub const DELTA_READ_BYTES_TARGET: usize = 8 * MIB;
 /// Plaintext that must be decoded to decode one delta, at most, as far as a writer can tell.
 pub const DELTA_CHAIN_BYTES_TARGET: usize = 64 * MIB;
 /// Plaintext that must be decoded to decode one delta that a reader accepts, at most.
@@ -209,4 +217,4 @@ pub const NODE_BLOBS_CACHED_MAX: usize = 16;
 /// Meta packs that a reader holds whole, at most, where there is a local cache to keep them.
 pub const META_PACKS_HELD_MAX: usize = 8;
 /// Packs that a check reads and holds at once, at most.
-pub const CHECK_PACKS_MAX: usize = 3;
+pub const CHECK_PACKS_MAX: usize = 2;

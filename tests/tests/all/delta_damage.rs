@@ -8,7 +8,7 @@ use crate::kit::rows::Table;
 use crate::kit::watched::Watched;
 use crate::kit::{back_up, back_up_as, create, get_back, in_time, open, run};
 use crate::restore::keys_of;
-use dedump_core::internals::compress::{DeltaCompressor, Encoding};
+use dedump_core::internals::compress::{DeltaCompressor, Effort, Encoding};
 use dedump_core::internals::contents::{BaseEntry, ChunkEntry};
 use dedump_core::internals::keys::Keys;
 use dedump_core::internals::names::{self, PackKind};
@@ -159,7 +159,8 @@ impl Forger {
 
     /// Returns a delta that decodes with this prefix, whatever it says of its base.
     fn delta(&self, plain: &[u8], prefix: &[u8], depth: u8, generation: u32, base: BaseEntry) -> EncodedBlob {
-        let encoded = DeltaCompressor::new(3).expect("set up").compress(plain, prefix).expect("compresses");
+        let encoded =
+            DeltaCompressor::new(Effort::Level(3)).expect("set up").compress(plain, prefix).expect("compresses");
         let delta = Delta { depth, generation, bases: vec![base], likes: vec![0] };
         EncodedBlob { encoding: Encoding::ZstdPrefix, encoded, delta: Some(delta), ..self.whole(plain) }
     }

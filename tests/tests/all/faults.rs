@@ -8,8 +8,8 @@ use crate::kit::servers::{Azurite, Moto};
 use crate::kit::{back_up, create, get_back, in_time, open, run, secret, snapshots};
 use dedump_core::limits::DATA_PACK_BYTES_TARGET;
 use dedump_core::{
-    BackupOptions, Bytes, ChunkerParams, CreateOptions, Error, MaxUnused, PruneOptions, PruneOutcome, ReadData,
-    Repository, Snapshot, Store, StoreOptions, backup, check, forget, prune,
+    BackupOptions, Bytes, ChunkerParams, Compression, CreateOptions, Error, MaxUnused, PruneOptions, PruneOutcome,
+    ReadData, Repository, Snapshot, Store, StoreOptions, backup, check, forget, prune,
 };
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -467,7 +467,7 @@ fn a_backup_that_broke_is_gone_on_with_by_the_next() {
         let streams = dumps::one("app.dump", Random::seeded(8).bytes(90 << 20));
         let engine = dumps::StreamsEngine(streams.clone());
         let backup_to = async |repository: &Repository| {
-            let options = BackupOptions { compression_level: -7, ..BackupOptions::new("app", "host") };
+            let options = BackupOptions { compression: Compression::Level(-7), ..BackupOptions::new("app", "host") };
             backup(repository, &engine, &options, &()).await
         };
         let mut has_listed = false;

@@ -1,7 +1,7 @@
 //! The stored bytes of every object, with fixed keys, salts and contents. A difference is a change of the format:
 //! `repo-core/FORMAT.md` says what that takes. `DEDUMP_BLESS=1` writes the files anew.
 
-use dedump_core::internals::compress::{Compressor, Decompressor, DeltaCompressor, Encoding};
+use dedump_core::internals::compress::{Compressor, Decompressor, DeltaCompressor, Effort, Encoding};
 use dedump_core::internals::config::ConfigRecord;
 use dedump_core::internals::contents::{BaseEntry, BlobEntry, ChunkEntry, NO_LIKE};
 use dedump_core::internals::decision::{FenceRecord, MergeRecord, NoticeRecord, TombstoneRecord};
@@ -241,7 +241,8 @@ fn the_golden_delta_is_what_zstd_still_reads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../repo-core/golden/frame-delta.zst");
     let (plain, prefix) = (delta_plain(), delta_prefix());
     if std::env::var_os("DEDUMP_BLESS").is_some() {
-        let frame = DeltaCompressor::new(3).expect("set up").compress(&plain, &prefix).expect("compresses");
+        let frame =
+            DeltaCompressor::new(Effort::Level(3)).expect("set up").compress(&plain, &prefix).expect("compresses");
         std::fs::write(&path, frame).expect("the golden file can be written");
     }
     let frame = std::fs::read(path).expect("the golden file is there");
@@ -255,7 +256,7 @@ fn the_golden_delta_is_what_zstd_still_reads() {
 fn the_golden_frame_is_what_zstd_still_reads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../repo-core/golden/frame.zst");
     if std::env::var_os("DEDUMP_BLESS").is_some() {
-        let (_, frame) = Compressor::new(3).expect("set up").compress(chunks()[0]).expect("compresses");
+        let (_, frame) = Compressor::new(Effort::Level(3)).expect("set up").compress(chunks()[0]).expect("compresses");
         std::fs::write(&path, frame).expect("the golden file can be written");
     }
     let frame = std::fs::read(path).expect("the golden file is there");

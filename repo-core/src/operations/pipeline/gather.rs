@@ -1,5 +1,6 @@
 //! Gathers new chunks into runs, and runs into batches for the processor.
 
+use crate::crafts::buffers::Buffers;
 use crate::format::contents::ChunkEntry;
 use crate::state::packer::Run;
 use crate::state::parent::Like;
@@ -21,13 +22,18 @@ impl From<NewRun> for Run {
 }
 
 /// Gathers chunks into runs, and runs into batches.
-#[derive(Default)]
 pub(super) struct Gatherer {
     run: NewRun,
     full: Vec<NewRun>,
+    buffers: Buffers,
 }
 
 impl Gatherer {
+    /// Creates a gatherer that puts plaintext into these buffers.
+    pub fn create(buffers: Buffers) -> Self {
+        Gatherer { run: NewRun::default(), full: Vec::new(), buffers }
+    }
+
     /// Appends a chunk; returns a batch if that filled one.
     pub fn push(&mut self, chunk: ChunkEntry, plain: &[u8], like: Option<Like>) -> Option<Vec<NewRun>> {
         let is_delta = like.is_some() || self.run.likes.iter().any(Option::is_some);
@@ -37,7 +43,7 @@ impl Gatherer {
             self.full.push(std::mem::take(&mut self.run));
         }
         if self.run.chunks.is_empty() {
-            self.run.plain.reserve(target.max(plain.len()));
+            self.run.plain = self.buffers.take(target.max(plain.len()));
         }
         self.run.plain.extend_from_slice(plain);
         self.run.chunks.push(chunk);

@@ -2,6 +2,7 @@
 
 use super::gather::{Gatherer, NewRun};
 use super::{Hashed, Outcome, Plan, Step, gone};
+use crate::crafts::buffers::Buffers;
 use crate::crafts::chunker::ChunkerParams;
 use crate::crafts::sketch::{Sketch, sketch};
 use crate::edges::cpu;
@@ -59,8 +60,8 @@ struct Outlet<T> {
 }
 
 impl<T: From<NewRun>> Outlet<T> {
-    fn create(sender: mpsc::Sender<Vec<T>>) -> Self {
-        Outlet { gatherer: Gatherer::default(), sender }
+    fn create(sender: mpsc::Sender<Vec<T>>, buffers: &Buffers) -> Self {
+        Outlet { gatherer: Gatherer::create(buffers.clone()), sender }
     }
 
     async fn push(&mut self, chunk: ChunkEntry, plain: &[u8], like: Option<Like>) -> Result<()> {
@@ -92,8 +93,8 @@ impl<'a> LookUp<'a> {
             params: plan.chunker.params(),
             bytes_done: plan.bytes_done,
             open: BTreeMap::new(),
-            data: Outlet::create(data),
-            meta: Outlet::create(meta),
+            data: Outlet::create(data, &plan.buffers),
+            meta: Outlet::create(meta, &plan.buffers),
             streams: BTreeMap::new(),
             outcome: Outcome::default(),
         }

@@ -14,6 +14,7 @@ mod look_up;
 use self::gather::NewRun;
 use self::look_up::LookUp;
 
+use crate::crafts::buffers::Buffers;
 use crate::crafts::chunker::Chunker;
 use crate::crafts::compress::Compression;
 use crate::edges::cpu;
@@ -30,7 +31,7 @@ use crate::state::repository::Repository;
 use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, SessionId};
-use crate::words::limits::WINDOWS_QUEUED_MAX;
+use crate::words::limits::{BATCHES_QUEUED_MAX, WINDOWS_QUEUED_MAX};
 use futures::future::{try_join, try_join3};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub(super) struct Plan<'a> {
     pub progress: &'a dyn Progress,
     pub chunker: Arc<Chunker>,
     pub compression: Compression,
+    /// Where plaintext on its way into packs is kept.
+    pub buffers: Buffers,
     pub session: SessionId,
     /// Packs of runs that did not commit, which the session's fragments are to list, too.
     pub adopted: Vec<PackContents>,
@@ -94,9 +97,9 @@ pub(super) async fn run(mut plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Re
     let Plan { repository, fetcher, progress, compression, session, .. } = plan;
     let (cut_sender, cut) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (hashed_sender, hashed) = mpsc::channel(WINDOWS_QUEUED_MAX);
-    let (new_sender, new) = mpsc::channel(WINDOWS_QUEUED_MAX);
-    let (data_sender, data) = mpsc::channel(WINDOWS_QUEUED_MAX);
-    let (meta_sender, meta) = mpsc::channel(WINDOWS_QUEUED_MAX);
+    let (new_sender, new) = mpsc::channel(BATCHES_QUEUED_MAX);
+    let (data_sender, data) = mpsc::channel(BATCHES_QUEUED_MAX);
+    let (meta_sender, meta) = mpsc::channel(BATCHES_QUEUED_MAX);
     let (stored_sender, stored) = mpsc::unbounded_channel();
     let adopted = std::mem::take(&mut plan.adopted);
     let front = try_join(
@@ -105,7 +108,8 @@ pub(super) async fn run(mut plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Re
     );
     let middle =
         try_join(LookUp::create(&plan, new_sender, meta_sender).run(hashed), bases_stage(fetcher, new, data_sender));
-    let packer = |kind| Packer { repository, progress, kind, compression };
+    let buffers = &plan.buffers;
+    let packer = |kind| Packer { repository, progress, kind, compression, buffers: buffers.clone() };
     let back = try_join3(
         packer(PackKind::Data).run(data, stored_sender.clone()),
         packer(PackKind::Meta).run(meta, stored_sender),

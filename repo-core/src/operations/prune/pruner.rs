@@ -21,7 +21,7 @@ use crate::state::session;
 use crate::state::snapshots::{self, Snapshot};
 use crate::words::error::{Error, Result};
 use crate::words::id::{PackId, SessionId};
-use crate::words::limits::{DATA_PACK_BYTES_TARGET, FRAGMENT_CHUNKS_TARGET, META_PACK_BYTES_TARGET, PRUNE_SPARE_BYTES};
+use crate::words::limits::{FRAGMENT_CHUNKS_TARGET, PRUNE_SPARE_BYTES};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -239,8 +239,8 @@ impl PruneGround for Pruner<'_> {
             plan.requests_n = again
                 + order_reads_n
                 + reads_n
-                + writes_n(PackKind::Data, DATA_PACK_BYTES_TARGET)
-                + writes_n(PackKind::Meta, META_PACK_BYTES_TARGET)
+                + writes_n(PackKind::Data, self.repository.pack_bytes_target(PackKind::Data))
+                + writes_n(PackKind::Meta, self.repository.pack_bytes_target(PackKind::Meta))
                 + per_fragment_n * affected.len() as u64
                 + fragments_n
                 + 1
