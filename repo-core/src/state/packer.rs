@@ -18,11 +18,14 @@ use crate::format::pack::{self, EncodedBlob, PackContents, PackWriter};
 use crate::format::record::Sealer;
 use crate::format::snapshot::Totals;
 use crate::words::error::{Error, Result};
-use crate::words::limits::{DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, UPLOADS_MAX, UPLOADS_MAX_NEAR};
+use crate::words::limits::{
+    BATCHES_ENCODED_MAX, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, UPLOADS_MAX, UPLOADS_MAX_NEAR,
+};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{self, BoxFuture, Either};
-use futures::stream::FuturesUnordered;
+use futures::stream::{self, FuturesUnordered};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -119,37 +122,34 @@ impl Packer<'_> {
     ///
     /// # Errors
     /// [`Error::Store`]; [`Error::System`]: memory that does not keep what is written into it, or none left.
-    pub async fn run<P: Into<Piece>>(
+    pub async fn run<P: Into<Piece> + Send>(
         self,
-        mut batches: mpsc::Receiver<Vec<P>>,
+        batches: mpsc::Receiver<Vec<P>>,
         stored: mpsc::UnboundedSender<PackContents>,
     ) -> Result<Stored> {
         let mut uploads = Uploads { running: FuturesUnordered::new(), stored, sum: Stored::default() };
         let is_near = self.repository.store.is_near();
         let uploads_max = if is_near { UPLOADS_MAX_NEAR } else { UPLOADS_MAX };
-        let mut chooser = Chooser::create(self.compression, self.kind, is_near);
+        let chooser = Mutex::new(Chooser::create(self.compression, self.kind, is_near));
+        let take = |mut batches: mpsc::Receiver<Vec<P>>| async move { Some((batches.recv().await?, batches)) };
+        // Boxed, or the compiler can't see that a backup may go from thread to thread.
+        let batches = stream::unfold(batches, take).boxed();
+        // While one batch is sealed, which one thread does, the next is encoded.
+        let encoded = batches.map(|batch| self.encode(batch, lock(&chooser).effort())).buffered(BATCHES_ENCODED_MAX);
+        let mut encoded = std::pin::pin!(encoded);
         let mut open = None;
         let mut begun = Instant::now();
         loop {
-            let batch = uploads.drive(batches.recv()).await?;
+            let batch = uploads.drive(encoded.next()).await?.transpose()?;
             let at_end = batch.is_none();
-            let repository = self.repository.clone();
-            let job = PackJob {
-                repository,
-                kind: self.kind,
-                effort: chooser.effort(),
-                buffers: self.buffers.clone(),
-                open,
-                at_end,
-            };
-            let pieces = batch.unwrap_or_default().into_iter().map(P::into).collect();
-            let packed = self.repository.cpu.run(move || job.run(pieces));
+            let job = PackJob { repository: self.repository.clone(), kind: self.kind, open, at_end };
+            let packed = self.repository.cpu.run(move || job.run(batch.unwrap_or_default()));
             let (still_open, full) = uploads.drive(packed).await??;
             open = still_open;
             for pack in full {
                 let made = Instant::now();
                 uploads.wait_until_below(uploads_max).await?;
-                chooser.note(made - begun, made.elapsed());
+                lock(&chooser).note(made - begun, made.elapsed());
                 begun = Instant::now();
                 uploads.running.push(Box::pin(verify_and_put(self.repository, self.progress, pack)));
             }
@@ -159,6 +159,36 @@ impl Packer<'_> {
             }
         }
     }
+
+    /// Compresses the pieces of a batch side by side, on the processor's pool.
+    async fn encode<P: Into<Piece> + Send>(&self, batch: Vec<P>, effort: Effort) -> Result<Vec<Encoded>> {
+        let (keys, kind, buffers) = (Arc::clone(&self.repository.keys), self.kind, self.buffers.clone());
+        let pieces: Vec<Piece> = batch.into_iter().map(P::into).collect();
+        let work = move || {
+            let runs = pieces.iter().filter_map(|piece| match piece {
+                Piece::Anew(run) => Some(run),
+                Piece::AsItIs(_) => None,
+            });
+            let encode_one = |encoder: &mut _, run| encode(encoder, run, (kind, &keys));
+            let mut anew = cpu::map_with(runs.collect(), || Encoder::new(effort), encode_one).into_iter();
+            let encoded = pieces.into_iter().map(|piece| match piece {
+                Piece::Anew(run) => {
+                    buffers.give(run.plain);
+                    anew.next().expect("one for each")
+                }
+                Piece::AsItIs(blob) => {
+                    let digest = blob.delta.as_ref().map(|_| *blake3::hash(&blob.encoded).as_bytes());
+                    Ok((blob, digest))
+                }
+            });
+            encoded.collect()
+        };
+        self.repository.cpu.run(work).await
+    }
+}
+
+fn lock(chooser: &Mutex<Chooser>) -> MutexGuard<'_, Chooser> {
+    chooser.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Packs on their way to the store.
@@ -219,38 +249,22 @@ impl Open {
 /// BLAKE3 of a delta's encoded bytes, taken when they were found to decode to its chunks.
 type Digest = [u8; 32];
 
-/// One window of packing, on the processor's pool.
+/// A blob that is encoded and not yet sealed; of a delta, with what it must be.
+type Encoded = (EncodedBlob, Option<Digest>);
+
+/// One batch of packing, on the processor's pool.
 struct PackJob {
     repository: Repository,
     kind: PackKind,
-    effort: Effort,
-    buffers: Buffers,
     open: Option<Open>,
     at_end: bool,
 }
 
 impl PackJob {
-    fn run(mut self, pieces: Vec<Piece>) -> Result<(Option<Open>, Vec<Finished>)> {
-        let (effort, kind, keys) = (self.effort, self.kind, &self.repository.keys);
-        let runs = pieces.iter().filter_map(|piece| match piece {
-            Piece::Anew(run) => Some(run),
-            Piece::AsItIs(_) => None,
-        });
-        let encode_one = |encoder: &mut _, run| encode(encoder, run, (kind, keys));
-        let mut encoded = cpu::map_with(runs.collect(), || Encoder::new(effort), encode_one).into_iter();
+    fn run(mut self, batch: Vec<Encoded>) -> Result<(Option<Open>, Vec<Finished>)> {
         let target = self.repository.pack_bytes_target(self.kind);
         let mut full = Vec::new();
-        for piece in pieces {
-            let (blob, digest) = match piece {
-                Piece::Anew(run) => {
-                    self.buffers.give(run.plain);
-                    encoded.next().expect("one for each")?
-                }
-                Piece::AsItIs(blob) => {
-                    let digest = blob.delta.as_ref().map(|_| *blake3::hash(&blob.encoded).as_bytes());
-                    (blob, digest)
-                }
-            };
+        for (blob, digest) in batch {
             if let Some(pack) =
                 self.open.take_if(|pack| !pack.writer.is_empty() && pack.writer.bytes_with(blob.encoded.len()) > target)
             {
@@ -296,11 +310,7 @@ impl Encoder<'_> {
 
 /// Encodes a run as a delta, if that is worth it, or whole. A delta can't be decoded again later without its bases, so it is
 /// decoded at once and its chunks are checked; what it was then is returned with it.
-fn encode<'a>(
-    encoder: &mut Result<Encoder<'a>>,
-    run: &'a Run,
-    (kind, keys): (PackKind, &Keys),
-) -> Result<(EncodedBlob, Option<Digest>)> {
+fn encode<'a>(encoder: &mut Result<Encoder<'a>>, run: &'a Run, (kind, keys): (PackKind, &Keys)) -> Result<Encoded> {
     let encoder = encoder.as_mut().map_err(|error| match error {
         Error::Invalid(why) => Error::Invalid(why.clone()),
         other => Error::System(other.to_string()),
@@ -414,15 +424,9 @@ mod tests {
         let of_noise = ChunkEntry { id: repository.keys.chunk_id(&noise), plain_bytes: 5000 };
         let job = |run| {
             let open = None;
-            let job = PackJob {
-                repository: repository.clone(),
-                kind: PackKind::Data,
-                effort: Effort::Quick,
-                buffers: Buffers::default(),
-                open,
-                at_end: true,
-            };
-            let (_, mut full) = job.run(vec![Piece::Anew(run)]).expect("packs");
+            let job = PackJob { repository: repository.clone(), kind: PackKind::Data, open, at_end: true };
+            let encoded = encode(&mut Encoder::new(Effort::Quick), &run, (PackKind::Data, &repository.keys));
+            let (_, mut full) = job.run(vec![encoded.expect("encodes")]).expect("packs");
             full.remove(0)
         };
         let whole = |chunk| Run { plain: plain.clone(), chunks: vec![chunk], bases: None };
