@@ -5,11 +5,12 @@
   benches/peers/peers.py --small                      3 days of 64 MiB, one round: minutes
   benches/peers/peers.py --series DIR --days 3        a series that is there: dayNN.sql, dayNN.c0.dump, baseNN.tar
   benches/peers/peers.py --tools dedump,borg          only these
+  benches/peers/peers.py --s3                         also counts requests, at an S3 server of its own
 
 It prints tables in Markdown to standard output and what it does to standard error. What a tool restores is compared with what it
 was given before any of its figures counts: a tool that stores yesterday's bytes is fast. Tools take turns step by step, so that what
-others do on the machine meets all of them; input lies in the page cache, repositories on the disk of `--work`. Tools that are not
-there are left out and named; `benches/peers/install` puts them there.
+others do on the machine meets all of them; input lies in the page cache, repositories on the disk of `--work`. `benches/peers/install`
+puts the tools there first: borg and rustic are built, which takes a quarter of an hour once.
 """
 import argparse
 import hashlib
@@ -24,6 +25,8 @@ from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from stores import Server, build_front, build_server
 ROOT = HERE.parent.parent
 GENERATOR = HERE.parent / 'data' / 'make-dumps.py'
 MIB = 1 << 20
@@ -82,10 +85,11 @@ class Tool:
     """A tool with a repository of its own. Every step is a list of commands."""
     name = ''
     is_peer = True
+    package = None      # what `benches/peers/install` calls it
     version_word = '--version'
 
     def __init__(self, program, work):
-        self.program, self.work = program, Path(work) / self.name
+        self.program, self.call, self.work = program, [program], Path(work) / self.name
         self.work.mkdir(parents=True)
         self.repository = self.work / 'repository'
         self.env = dict(os.environ, HOME=str(self.work), XDG_CACHE_HOME=str(self.work / 'cache'), TMPDIR=str(self.work),
@@ -95,6 +99,10 @@ class Tool:
     @classmethod
     def find(cls, args):
         return shutil.which(cls.name)
+
+    def at_s3(self, server):
+        """Puts the repository into a bucket; tells whether the tool can."""
+        return False
 
     def version(self):
         said = subprocess.run([self.program, self.version_word], capture_output=True, text=True, env=self.env)
@@ -122,27 +130,39 @@ class Dedump(Tool):
     def find(cls, args):
         return args.dedump if Path(args.dedump).exists() else None
 
+    def at_s3(self, server):
+        self.repository = f's3://bench/{self.name}'
+        self.env.update(server.environment)
+        self.call = [self.program, '--allow-http']
+        return True
+
     def init(self):
         self.env.update(DEDUMP_REPO=str(self.repository), DEDUMP_KEY_FILE=str(self.work / 'key'))
         run([self.program, 'key', 'generate', self.work / 'key'], self.env)
-        run([self.program, 'init'], self.env)
+        run([*self.call, 'init'], self.env)
 
     def backup_command(self, day):
-        return [self.program, 'backup', '--quiet', '--name', 'db', '--tag', f'day={day}', '-']
+        return [*self.call, 'backup', '--quiet', '--name', 'db', '--tag', f'day={day}', '-']
 
     def restore_command(self, day):
-        return [self.program, 'restore', 'latest', '--tag', f'day={day}', '--to', '-']
+        return [*self.call, 'restore', 'latest', '--tag', f'day={day}', '--to', '-']
 
     def steps(self):
-        return {'list': [[self.program, 'snapshots']], 'check': [[self.program, 'check']],
-                'check with data': [[self.program, 'check', '--read-data']],
-                'forget all but one, and prune': [[self.program, 'forget', '--keep-last', '1'],
-                                                  [self.program, 'prune', '--quiet']]}
+        return {'list': [[*self.call, 'snapshots']], 'check': [[*self.call, 'check']],
+                'check with data': [[*self.call, 'check', '--read-data']],
+                'forget all but one, and prune': [[*self.call, 'forget', '--keep-last', '1'],
+                                                  [*self.call, 'prune', '--quiet']]}
 
 
 class Restic(Tool):
     name = 'restic'
+    package = 'restic'
     version_word = 'version'
+
+    def at_s3(self, server):
+        self.repository = f's3:{server.endpoint}/bench/{self.name}'
+        self.env.update(server.environment)
+        return True
 
     def init(self):
         self.env.update(RESTIC_REPOSITORY=str(self.repository), RESTIC_PASSWORD=SECRET)
@@ -162,7 +182,16 @@ class Restic(Tool):
 
 class Rustic(Restic):
     name = 'rustic'
+    package = 'rustic'
     version_word = '--version'
+
+    def at_s3(self, server):
+        self.repository = 'opendal:s3'
+        key = server.environment['AWS_ACCESS_KEY_ID']
+        options = {'BUCKET': 'bench', 'ROOT': f'/{self.name}', 'ENDPOINT': server.endpoint, 'REGION': 'us-east-1',
+                   'ACCESS_KEY_ID': key, 'SECRET_ACCESS_KEY': key}
+        self.env.update({f'RUSTIC_REPO_OPT_{name}': value for name, value in options.items()})
+        return True
 
     def init(self):
         self.env.update(RUSTIC_REPOSITORY=str(self.repository), RUSTIC_PASSWORD=SECRET)
@@ -182,6 +211,7 @@ class Rustic(Restic):
 
 class Borg(Tool):
     name = 'borg'
+    package = 'borg'
 
     def init(self):
         self.env.update(BORG_REPO=str(self.repository), BORG_PASSPHRASE=SECRET, BORG_BASE_DIR=str(self.work),
@@ -240,6 +270,7 @@ class Files(Tool):
 
 class Gzip(Files):
     name = 'gzip'
+    package = 'gzip'
 
     def compress(self):
         return [self.program, '-c']
@@ -250,6 +281,7 @@ class Gzip(Files):
 
 class Zstd(Gzip):
     name = 'zstd'
+    package = 'zstd'
 
     def compress(self):
         return [self.program, '-q', '-c', '-T2']
@@ -331,6 +363,46 @@ class Bench:
             self.stored.setdefault(('stored at the end', tool.name), []).append(stored_bytes(tool.repository))
         shutil.rmtree(folder)
 
+    def requests(self, series, tool_classes):
+        """Counts what each step asks of an S3 server; prints the table."""
+        server = Server(self.work / 'server', build_server(), build_front(), 0)
+        counted = {}
+        try:
+            tools = []
+            for tool_class, program in tool_classes:
+                tool = tool_class(program, self.work / 's3')
+                if tool.at_s3(server):
+                    tool.init()
+                    tools.append(tool)
+
+            def count(step, tool, action):
+                server.counts()
+                action()
+                counts = server.counts()
+                parts = ' + '.join(str(counts[kind]) for kind in ('put', 'get', 'head', 'list', 'delete'))
+                counted[step, tool.name] = f'{sum(counts[kind] for kind in ("put", "get", "head", "list", "delete"))} ({parts})'
+                say(f'  {step}: {tool.name}: {counted[step, tool.name]} requests')
+
+            for day, path in enumerate(series.paths[:2], 1):
+                for tool in tools:
+                    count('first backup' if day == 1 else 'day 2', tool, lambda: tool.backup(day, path))
+                    if day == 1:
+                        count('unchanged backup', tool, lambda: tool.backup('1again', path))
+            for tool in tools:
+                digest = hashlib.blake2b()
+                count('restore of day 1', tool, lambda: tool.restore(1, digest))
+                if digest.hexdigest() != series.digests[0]:
+                    raise Failed(f'{tool.name} does not give day 1 back from the bucket as it was')
+                for step, commands in tool.steps().items():
+                    count(step, tool, lambda: tool.all(commands))
+        finally:
+            server.stop()
+        names = [tool.name for tool in tools]
+        print(f'\n## {series.name} at S3: requests, (PUT + GET + HEAD + LIST + DELETE)\n\n| step | ' + ' | '.join(names) + ' |')
+        print('|---|' + '---|' * len(names))
+        for step in dict.fromkeys(step for step, _ in counted):
+            print(f'| {step} | ' + ' | '.join(counted.get((step, name), '') for name in names) + ' |')
+
     def table(self, series, tools):
         names = [tool.name for tool, _ in tools]
         peers = [tool.name for tool, _ in tools if tool.is_peer]
@@ -383,15 +455,19 @@ def main():
     parser.add_argument('--formats', default='sql,c0,base,noise', type=lambda text: text.split(','))
     parser.add_argument('--tools', type=lambda text: text.split(','))
     parser.add_argument('--work', default=None, help='a folder for repositories and series')
+    parser.add_argument('--s3', action='store_true', help='count requests, too')
     parser.add_argument('--dedump', default=str(ROOT / 'target' / 'release' / 'dedump'))
     args = parser.parse_args()
     args.size_mib = args.size_mib or (64 if args.small else 1024)
     args.days = args.days or (3 if args.small else 14)
     args.rounds = args.rounds or (1 if args.small else 3)
+    wanted = [tool for tool in TOOLS if not args.tools or tool.name in args.tools]
+    packages = sorted({tool.package for tool in wanted if tool.package})
+    if packages:
+        place = subprocess.run([HERE / 'install', *packages], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        os.environ['PATH'] = f'{place}:{os.environ["PATH"]}'
     tools = []
-    for tool in TOOLS:
-        if args.tools and tool.name not in args.tools:
-            continue
+    for tool in wanted:
         program = tool.find(args)
         if program:
             tools.append((tool, program))
@@ -404,6 +480,8 @@ def main():
             say(f'{tool.name}: {tool(program, Path(work) / "versions").version()}')
         bench = Bench(args, work)
         inputs = list(find_series(args, work)) + ([noise(args, work)] if 'noise' in args.formats else [])
+        if args.s3 and inputs:
+            bench.requests(inputs[0], tools)
         for series in inputs:
             for round_number in range(1, args.rounds + 1):
                 say(f'{series.name}, round {round_number}')

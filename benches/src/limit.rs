@@ -9,7 +9,7 @@ mod alone;
 mod bound;
 mod process;
 
-use self::alone::{Alone, Bench, LEVELS, Packed};
+use self::alone::{Alone, Bench, EFFORTS, Packed};
 use self::bound::{Bound, Peer, bound};
 use self::process::{Dedump, Paths, Took};
 use crate::table::Row;
@@ -55,7 +55,7 @@ pub fn measure(size: Size, dump: Option<&Path>) -> Result<Vec<Row>> {
         quiet_rounds(ROUNDS_N, PATIENCE, || Ok(Round { alone: bench.round()?, paths: dedump.round(&text)? }))?;
     let cores_n = std::thread::available_parallelism()?.get();
     let mut rows = part_rows(&rounds);
-    rows.extend((0..LEVELS.len()).flat_map(|level| level_rows(&rounds, level)));
+    rows.extend((0..EFFORTS.len()).flat_map(|number| effort_rows(&rounds, number)));
     rows.extend(path_rows(&Measured { rounds: &rounds, cores_n, size }));
     rows.push(Row::figure("rounds that counted, and the most that others had of the machine", others));
     Ok(rows)
@@ -77,26 +77,26 @@ fn part_rows(rounds: &[Round]) -> Vec<Row> {
     ]
 }
 
-/// Rows of what depends on how well zstd compresses at a level, by its number in [`LEVELS`].
-fn level_rows(rounds: &[Round], number: usize) -> Vec<Row> {
-    let level = LEVELS[number];
+/// Rows of what depends on how well zstd compresses with an effort, by its number in [`EFFORTS`].
+fn effort_rows(rounds: &[Round], number: usize) -> Vec<Row> {
+    let (effort, _) = EFFORTS[number];
     let of = |figure: fn(&Packed) -> f64| median(rounds.iter().map(|round| figure(&round.alone.packed[number])));
     let share = of(|packed| packed.share);
     let row = |name: &str, secs: fn(&Packed) -> f64, share| {
-        Row::figure(format!("{name}, level {level}"), show_part(of(secs), share))
+        Row::figure(format!("{name}, {effort}"), show_part(of(secs), share))
     };
     let wall = format!("{:.0} MB/s, {:.3} s a GB of the text", share * 1e3 / of(|packed| packed.write_wall), {
         of(|packed| packed.write_wall)
     });
     vec![
-        Row::figure(format!("`zstd` leaves of the text, level {level}"), format!("{:.1} %", share * 100.0)),
+        Row::figure(format!("`zstd` leaves of the text, {effort}"), format!("{:.1} %", share * 100.0)),
         row("`zstd`, compressing blobs of 1 MiB", |packed| packed.compress, 1.0),
         row("`zstd`, inflating them", |packed| packed.inflate, 1.0),
         row("`chacha20poly1305`, sealing what is left", |packed| packed.seal, share),
         row("`chacha20poly1305`, opening it", |packed| packed.open, share),
         row("`blake3` of it, pack by pack", |packed| packed.name, share),
         row("writing it to a file and `fsync`, processor alone", |packed| packed.write, share),
-        Row::figure(format!("writing it to a file and `fsync`, by the clock, level {level}"), wall),
+        Row::figure(format!("writing it to a file and `fsync`, by the clock, {effort}"), wall),
         row("reading it from the page cache", |packed| packed.read, share),
     ]
 }
@@ -125,33 +125,23 @@ fn path_rows(measured: &Measured<'_>) -> Vec<Row> {
     let restore = |number: usize, peer| {
         move |round: &Round| bound(&bound::restore(&round.alone, &round.alone.packed[number], peer), cores_n)
     };
-    let [one, three] = LEVELS;
+    let [(quick, _), (one, _), (three, _)] = EFFORTS;
     vec![
         measured.bound("bound of an unchanged backup, who writes the pipe included", duplicate(Peer::Here)),
         measured.bound("the same, the pipe written elsewhere", duplicate(Peer::Elsewhere)),
         measured.reached("unchanged backup from a pipe", DUPLICATE_MIN, |paths| paths.duplicate, duplicate(Peer::Here)),
-        measured.bound(format!("bound of a first backup, level {one}, who writes included"), new(0, Peer::Here)),
-        measured.bound(format!("the same, level {three}"), new(1, Peer::Here)),
-        measured.bound(format!("the same, level {one}, the pipe written elsewhere"), new(0, Peer::Elsewhere)),
-        measured.bound(format!("the same, level {one}, with packs verified before they are put"), verified(0)),
-        measured.bound(format!("the same, level {three}, with packs verified before they are put"), verified(1)),
-        measured.reached("first backup from a pipe, at the default level", NEW_MIN, |paths| paths.new, {
-            new(0, Peer::Here)
-        }),
-        measured.bound(format!("bound of a restore, level {one}, who reads the pipe included"), restore(0, Peer::Here)),
-        measured.bound(format!("the same, level {three}"), restore(1, Peer::Here)),
-        measured.bound(format!("the same, level {one}, the pipe read elsewhere"), restore(0, Peer::Elsewhere)),
-        measured.reached(
-            "restore to a pipe",
-            RESTORE_MIN,
-            |paths| paths.restore,
-            move |round| higher(restore(0, Peer::Here)(round), restore(1, Peer::Here)(round)),
-        ),
+        measured.bound(format!("bound of a first backup, {quick}, who writes included"), new(0, Peer::Here)),
+        measured.bound(format!("the same, {one}"), new(1, Peer::Here)),
+        measured.bound(format!("the same, {three}"), new(2, Peer::Here)),
+        measured.bound(format!("the same, {quick}, the pipe written elsewhere"), new(0, Peer::Elsewhere)),
+        measured.bound(format!("the same, {quick}, with packs verified before they are put"), verified(0)),
+        measured.bound(format!("the same, {three}, with packs verified before they are put"), verified(2)),
+        measured.reached("first backup from a pipe", NEW_MIN, |paths| paths.new, { new(0, Peer::Here) }),
+        measured.bound(format!("bound of a restore, {quick}, who reads the pipe included"), restore(0, Peer::Here)),
+        measured.bound(format!("the same, {three}"), restore(2, Peer::Here)),
+        measured.bound(format!("the same, {quick}, the pipe read elsewhere"), restore(0, Peer::Elsewhere)),
+        measured.reached("restore to a pipe", RESTORE_MIN, |paths| paths.restore, restore(0, Peer::Here)),
     ]
-}
-
-fn higher(a: Bound, b: Bound) -> Bound {
-    if a.secs <= b.secs { a } else { b }
 }
 
 impl Measured<'_> {

@@ -128,12 +128,19 @@ impl AsyncRead for Stdin {
 #[derive(Debug)]
 struct Pieces {
     /// A piece of no bytes is the end. A channel that closes without it means that the thread died.
-    pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
+    pieces: mpsc::Receiver<io::Result<Piece>>,
     /// Gives buffers back to the thread.
     buffers: std::sync::mpsc::Sender<Vec<u8>>,
-    now: Vec<u8>,
+    now: Piece,
     taken: usize,
     ended: bool,
+}
+
+/// A buffer, and how much of it was filled. Its length stays as it is: to make it anew would be to zero it.
+#[derive(Debug, Default)]
+struct Piece {
+    buffer: Vec<u8>,
+    filled: usize,
 }
 
 impl Pieces {
@@ -144,20 +151,20 @@ impl Pieces {
         std::thread::Builder::new()
             .name("dedump-stdin".to_owned())
             .spawn(move || read_ahead(open(), &sender, &free))?;
-        Ok(Pieces { pieces, buffers, now: Vec::new(), taken: 0, ended: false })
+        Ok(Pieces { pieces, buffers, now: Piece::default(), taken: 0, ended: false })
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.taken == self.now.len() && !self.ended {
+        if self.taken == self.now.filled && !self.ended {
             let next = std::task::ready!(self.pieces.poll_recv(context));
             let next = next.unwrap_or_else(|| Err(io::Error::other("the thread that reads it has died")))?;
-            self.ended = next.is_empty();
+            self.ended = next.filled == 0;
             let used = std::mem::replace(&mut self.now, next);
             self.taken = 0;
             // Refused only by a thread that has ended and needs no more buffers.
-            let _ = self.buffers.send(used);
+            let _ = self.buffers.send(used.buffer);
         }
-        let piece = &self.now[self.taken..];
+        let piece = &self.now.buffer[self.taken..self.now.filled];
         let piece = &piece[..piece.len().min(out.remaining())];
         out.put_slice(piece);
         self.taken += piece.len();
@@ -165,25 +172,34 @@ impl Pieces {
     }
 }
 
-/// Reads to the end or to an error, unless the receiver goes away before.
+/// Reads to the end or to an error, unless the receiver goes away before. A piece is full, unless it is the last: a pipe gives
+/// less at a time, and to hand over each such bit costs more than to read it.
 fn read_ahead(
     mut input: impl Read,
-    pieces: &mpsc::Sender<io::Result<Vec<u8>>>,
+    pieces: &mpsc::Sender<io::Result<Piece>>,
     free: &std::sync::mpsc::Receiver<Vec<u8>>,
 ) {
     loop {
         let mut buffer = free.try_recv().unwrap_or_default();
         buffer.resize(PIPE_BYTES, 0);
-        let read = match input.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Err(error),
-            Ok(bytes_n) => {
-                buffer.truncate(bytes_n);
-                Ok(buffer)
+        let mut filled = 0;
+        let end = loop {
+            match input.read(&mut buffer[filled..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Some(Err(error)),
+                Ok(0) => break Some(Ok(Piece::default())),
+                Ok(bytes_n) => filled += bytes_n,
+            }
+            if filled == buffer.len() {
+                break None;
             }
         };
-        let last = !matches!(&read, Ok(piece) if !piece.is_empty());
-        if pieces.blocking_send(read).is_err() || last {
+        if filled > 0 && pieces.blocking_send(Ok(Piece { buffer, filled })).is_err() {
+            return;
+        }
+        if let Some(end) = end {
+            // Nobody waits for it if the receiver has gone away.
+            let _ = pieces.blocking_send(end);
             return;
         }
     }
@@ -271,7 +287,7 @@ mod tests {
     async fn the_reading_thread_gives_every_byte_in_order() {
         let input: Vec<u8> = (0..2_000_000u32).flat_map(u32::to_le_bytes).collect();
         let expected = input.clone();
-        let pieces = PiecesReader(Pieces::of(move || io::Cursor::new(input)).expect("a thread"));
+        let pieces = PiecesReader(Pieces::of(move || Trickles(io::Cursor::new(input))).expect("a thread"));
         let (found, bytes) = run(pieces, StdinOptions::default()).await;
         assert!(found.is_ok());
         assert!(bytes == expected);
@@ -287,6 +303,16 @@ mod tests {
         }
         let why = failure(PiecesReader(Pieces::of(|| Dies).expect("a thread"))).await;
         assert!(why.contains("has died"), "{why}");
+    }
+
+    /// Gives as a pipe does: less than is asked for.
+    struct Trickles(io::Cursor<Vec<u8>>);
+
+    impl Read for Trickles {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let bytes_n = into.len().min(100_003);
+            self.0.read(&mut into[..bytes_n])
+        }
     }
 
     struct Fails;

@@ -8,16 +8,17 @@ use crate::pipeline::{chunks, copy, cut, hash};
 use crate::timing::{secs, thread_secs};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce, Tag};
+use dedump_core::internals::compress::{Compressor, Effort};
 use dedump_core::limits;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{PipeReader, Read, Write};
 use std::path::Path;
 use zstd::bulk;
-use zstd::zstd_safe::{CParameter, compress_bound};
 
-/// The levels of zstd that are measured.
-pub const LEVELS: [i32; 2] = [1, 3];
+/// How blobs are compressed: as dedump does it by itself, and at two levels of zstd.
+pub const EFFORTS: [(&str, Effort); 3] =
+    [("quick", Effort::Quick), ("level 1", Effort::Level(1)), ("level 3", Effort::Level(3))];
 
 /// What dedump makes a pipe hold, and reads from it in one piece.
 const PIPE_BYTES: usize = 1 << 20;
@@ -33,8 +34,8 @@ pub struct Alone {
     pub cut: f64,
     pub hash_chunks: f64,
     pub hash_stream: f64,
-    /// For each of [`LEVELS`].
-    pub packed: [Packed; LEVELS.len()],
+    /// For each of [`EFFORTS`].
+    pub packed: [Packed; EFFORTS.len()],
 }
 
 /// Seconds a GB of the text, of what is done with it once it is compressed.
@@ -58,12 +59,12 @@ pub struct Packed {
 pub struct Bench<'a> {
     text: &'a [u8],
     folder: &'a Path,
-    levels: Vec<Level>,
+    efforts: Vec<Packing>,
 }
 
-/// Blobs of one level, back to back.
-struct Level {
-    compressor: bulk::Compressor<'static>,
+/// Blobs of one effort, back to back.
+struct Packing {
+    compressor: Compressor,
     blobs: Vec<Blob>,
     bytes: Vec<u8>,
     filled: usize,
@@ -85,14 +86,14 @@ impl<'a> Bench<'a> {
     /// zstd has no memory.
     pub fn create(text: &'a [u8], folder: &'a Path) -> Result<Self> {
         let chunks = chunks(text, &cut(text));
-        let mut levels = Vec::new();
-        for level in LEVELS {
-            let mut level = Level::create(level, &chunks)?;
-            level.compress(text)?;
-            level.back = vec![1; level.filled];
-            levels.push(level);
+        let mut efforts = Vec::new();
+        for (_, effort) in EFFORTS {
+            let mut packing = Packing::create(effort, &chunks)?;
+            packing.compress(text)?;
+            packing.back = vec![1; packing.filled];
+            efforts.push(packing);
         }
-        Ok(Bench { text, folder, levels })
+        Ok(Bench { text, folder, efforts })
     }
 
     /// Measures every part once.
@@ -108,9 +109,9 @@ impl<'a> Bench<'a> {
         let chunks = chunks(self.text, &lengths);
         let (hash_chunks, ()) = thread_secs(|| hash(&chunks))?;
         let (hash_stream, _) = thread_secs(|| black_box(blake3::hash(self.text)))?;
-        let mut packed = [Packed::default(); LEVELS.len()];
-        for (level, packed) in self.levels.iter_mut().zip(&mut packed) {
-            *packed = level.round(self.text, &self.folder.join("packed"))?;
+        let mut packed = [Packed::default(); EFFORTS.len()];
+        for (packing, packed) in self.efforts.iter_mut().zip(&mut packed) {
+            *packed = packing.round(self.text, &self.folder.join("packed"))?;
         }
         Ok(Alone {
             pipe_read: pipe_read / gb,
@@ -125,15 +126,10 @@ impl<'a> Bench<'a> {
     }
 }
 
-impl Level {
-    /// Creates what a level needs for blobs of these chunks, as dedump gathers them.
-    fn create(level: i32, chunks: &[&[u8]]) -> Result<Self> {
-        let mut compressor = bulk::Compressor::new(level)?;
-        for parameter in
-            [CParameter::ChecksumFlag(false), CParameter::ContentSizeFlag(false), CParameter::DictIdFlag(false)]
-        {
-            compressor.set_parameter(parameter)?;
-        }
+impl Packing {
+    /// Creates what an effort needs for blobs of these chunks, as dedump gathers them.
+    fn create(effort: Effort, chunks: &[&[u8]]) -> Result<Self> {
+        let compressor = Compressor::new(effort)?;
         let mut blobs: Vec<Blob> = Vec::new();
         for chunk in chunks {
             match blobs.last_mut() {
@@ -143,10 +139,8 @@ impl Level {
                 _ => blobs.push(Blob { plain_bytes: chunk.len(), bytes: 0 }),
             }
         }
-        // Blobs begin where the one before ends; only the last may need more than its plaintext while it is made.
-        let longest = blobs.iter().map(|blob| compress_bound(blob.plain_bytes)).max().unwrap_or(0);
-        let room = blobs.iter().map(|blob| blob.plain_bytes).sum::<usize>() + longest;
-        Ok(Level { compressor, blobs, bytes: vec![0; room], filled: 0, back: Vec::new() })
+        let room = blobs.iter().map(|blob| blob.plain_bytes).sum();
+        Ok(Packing { compressor, blobs, bytes: vec![0; room], filled: 0, back: Vec::new() })
     }
 
     fn round(&mut self, text: &[u8], file: &Path) -> Result<Packed> {
@@ -182,12 +176,9 @@ impl Level {
         self.filled = 0;
         for blob in &mut self.blobs {
             let (plain, rest) = text.split_at(blob.plain_bytes);
-            let room = &mut self.bytes[self.filled..];
-            blob.bytes = self.compressor.compress_to_buffer(plain, room)?;
-            if blob.bytes >= plain.len() {
-                room[..plain.len()].copy_from_slice(plain);
-                blob.bytes = plain.len();
-            }
+            let (_, encoded) = self.compressor.compress(plain)?;
+            blob.bytes = encoded.len();
+            self.bytes[self.filled..self.filled + blob.bytes].copy_from_slice(&encoded);
             self.filled += blob.bytes;
             text = rest;
         }
@@ -325,7 +316,7 @@ mod tests {
     fn every_part_gives_back_what_it_got_and_takes_time() {
         let (text, folder) = (half_and_half(), tempfile::tempdir().expect("a folder"));
         let mut bench = Bench::create(&text, folder.path()).expect("sets up");
-        assert!(bench.levels[0].blobs.iter().any(|blob| blob.bytes == blob.plain_bytes), "noise is stored as it is");
+        assert!(bench.efforts[0].blobs.iter().any(|blob| blob.bytes == blob.plain_bytes), "noise is stored as it is");
         for _ in 0..2 {
             let alone = bench.round().expect("measures");
             assert!(alone.pipe_read > 0.0 && alone.cut > 0.0 && alone.hash_stream > 0.0, "{alone:?}");
@@ -340,9 +331,9 @@ mod tests {
     fn what_was_changed_does_not_open() {
         let (text, folder) = (half_and_half(), tempfile::tempdir().expect("a folder"));
         let mut bench = Bench::create(&text, folder.path()).expect("sets up");
-        let level = &mut bench.levels[0];
-        let tags = level.seal().expect("seals");
-        level.bytes[100] ^= 1;
-        assert!(level.open(&tags).is_err());
+        let packing = &mut bench.efforts[0];
+        let tags = packing.seal().expect("seals");
+        packing.bytes[100] ^= 1;
+        assert!(packing.open(&tags).is_err());
     }
 }

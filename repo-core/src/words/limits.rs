@@ -25,7 +25,7 @@ pub const DELTA_PLAIN_BYTES_TARGET: usize = 768 * KIB;
 /// New chunks in a row whose older selves are guessed by their place alone, at most.
 pub const DELTA_GUESSES_MAX: usize = 64;
 /// Plaintext of blobs that a backup keeps for the bases of later deltas, at most.
-pub const DELTA_BASES_CACHED_BYTES_MAX: usize = 16 * MIB;
+pub const DELTA_BASES_CACHED_BYTES_MAX: usize = 8 * MIB;
 /// A delta must save this part of its plaintext, at least, compared with compressing it alone: 1 in so many bytes.
 pub const DELTA_GAIN_SHARE_MIN: usize = 1024;
 /// What is compressed alone to guess whether a delta is worth it, in bytes.
@@ -43,7 +43,7 @@ pub const CHUNK_BYTES_MAX: usize = 16 * MIB;
 /// A data pack is full when the next blob would take it past this many bytes.
 pub const DATA_PACK_BYTES_TARGET: usize = 32 * MIB;
 /// Likewise in a directory or in memory, where a pack more costs nothing, and one that waits costs memory.
-pub const DATA_PACK_BYTES_TARGET_NEAR: usize = 16 * MIB;
+pub const DATA_PACK_BYTES_TARGET_NEAR: usize = 12 * MIB;
 /// A meta pack is full when the next blob would take it past this many bytes.
 pub const META_PACK_BYTES_TARGET: usize = 4 * MIB;
 /// Largest pack that a reader accepts, in bytes.
@@ -140,7 +140,7 @@ pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 5 + 2 * WINDOWS_QUEUED_M
     + (2 + BATCHES_ENCODED_MAX + 2 * BATCHES_QUEUED_MAX) * BLOBS_PER_WINDOW * MIB
     + (1 + BATCHES_ENCODED_MAX + BATCHES_QUEUED_MAX) * BLOBS_PER_WINDOW * DELTA_PREFIX_BYTES_TARGET
     + DELTA_BASES_CACHED_BYTES_MAX
-    + BUFFERS_KEPT_BYTES_MAX
+    + 2 * BUFFERS_KEPT_BYTES_MAX
     + 2 * DELTA_CHAIN_BYTES_TARGET
     + DELTA_ENTRIES_CACHED_MAX * 48
     + META_PACKS_HELD_MAX * META_PACK_BYTES_TARGET
@@ -176,7 +176,7 @@ pub const RESTORE_BYTES_MAX: usize = RESTORE_AHEAD_BYTES_MAX
 /// Chunks and bases in the entries of deltas that a reader keeps, at most, but for those of one pack; about 48 bytes each.
 pub const DELTA_ENTRIES_CACHED_MAX: usize = 1536 * KIB;
 /// Plaintext that a backup decodes at once for the bases of deltas, at most, unless one delta alone needs more.
-pub const DELTA_READ_BYTES_TARGET: usize = 8 * MIB;
+pub const DELTA_READ_BYTES_TARGET: usize = 16 * MIB;
 /// Plaintext that must be decoded to decode one delta, at most, as far as a writer can tell.
 pub const DELTA_CHAIN_BYTES_TARGET: usize = 64 * MIB;
 /// Plaintext that must be decoded to decode one delta that a reader accepts, at most.
