@@ -136,7 +136,7 @@ fn path_rows(measured: &Measured<'_>) -> Vec<Row> {
         measured.bound(format!("the same, {quick}, the pipe written elsewhere"), new(0, Peer::Elsewhere)),
         measured.bound(format!("the same, {quick}, with packs verified before they are put"), verified(0)),
         measured.bound(format!("the same, {three}, with packs verified before they are put"), verified(2)),
-        measured.reached("first backup from a pipe", NEW_MIN, |paths| paths.new, { new(0, Peer::Here) }),
+        measured.reached("first backup from a pipe", NEW_MIN, |paths| paths.new, new(0, Peer::Here)),
         measured.bound(format!("bound of a restore, {quick}, who reads the pipe included"), restore(0, Peer::Here)),
         measured.bound(format!("the same, {three}"), restore(2, Peer::Here)),
         measured.bound(format!("the same, {quick}, the pipe read elsewhere"), restore(0, Peer::Elsewhere)),

@@ -311,7 +311,7 @@ mod tests {
     impl Read for Trickles {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
             let bytes_n = into.len().min(100_003);
-            self.0.read(&mut into[..bytes_n])
+            Read::read(&mut self.0, &mut into[..bytes_n])
         }
     }
 
