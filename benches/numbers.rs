@@ -65,6 +65,7 @@ fn run() -> Result<bool> {
         let lines = match *which {
             memory::PART => memory::part(rest),
             mark::PART => mark::part(rest),
+            snapshots::PART => snapshots::part(rest),
             _ => return Err(USAGE.into()),
         };
         print!("{}", lines?);

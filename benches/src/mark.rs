@@ -23,7 +23,7 @@ const SECS_MAX: f64 = 60.0;
 /// What its process may take.
 const BYTES_MAX: u64 = 1 << 30;
 /// Bytes of a page of the simulated database, about a chunk.
-const PAGE_BYTES: usize = 640;
+pub const PAGE_BYTES: usize = 640;
 
 /// The word for its parts.
 pub const PART: &str = "mark";
@@ -75,10 +75,7 @@ pub fn part(args: &[&str]) -> Result<String> {
 /// Every backup loads the index first, and a year of ever larger ones takes half an hour. So all days but the first begin
 /// at once, when the index is that of one day, and take turns in dumping.
 async fn fill(folder: &Path, days_n: u64, pages_n: u64) -> Result<String> {
-    let create = CreateOptions {
-        chunker: ChunkerParams { min_bytes: 256, avg_bytes: 512, max_bytes: 2048, ..ChunkerParams::default() },
-        ..CreateOptions::default()
-    };
+    let create = CreateOptions { chunker: short_chunks(), ..CreateOptions::default() };
     let repository = Arc::new(Repository::create(Store::create_local(folder)?, &secret(), create).await?);
     let mut options = BackupOptions::new("app", "bench");
     options.compression = Compression::Level(1);
@@ -135,8 +132,13 @@ impl Engine for DayEngine {
     }
 }
 
+/// Returns parameters for chunks of about a hundredth of their usual length.
+pub fn short_chunks() -> ChunkerParams {
+    ChunkerParams { min_bytes: 256, avg_bytes: 512, max_bytes: 2048, ..ChunkerParams::default() }
+}
+
 /// Writes letters that depend on the seed alone, and that compress to a quarter.
-fn write_page(seed: u64, page: &mut [u8; PAGE_BYTES]) {
+pub fn write_page(seed: u64, page: &mut [u8; PAGE_BYTES]) {
     let mut state = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     for letters in page.chunks_mut(32) {
         // Marsaglia, "Xorshift RNGs" (2003).

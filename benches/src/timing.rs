@@ -34,6 +34,14 @@ pub fn children_secs() -> Result<f64> {
     Ok(micros as f64 / 1e6)
 }
 
+/// Returns the most memory that any child ever had resident that has ended and was waited for, in bytes.
+///
+/// # Errors
+/// The system does not say.
+pub fn children_peak_bytes() -> Result<u64> {
+    Ok(u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())? * 1024)
+}
+
 /// Returns the median; of an even number of figures the upper one of the middle.
 ///
 /// # Panics

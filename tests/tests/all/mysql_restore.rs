@@ -93,7 +93,7 @@ fn what_is_there_is_replaced_only_on_demand_and_not_lost() {
         let why = refused(&repository, &snapshot, &mysql.url("app"), usual()).await;
         assert_says(
             &why,
-            &["database app is not empty: it has 9 tables, 3 views, 1 sequences, 4 triggers", "--replace"],
+            &["database app is not empty: it has 9 tables, 3 views, 1 sequence, 4 triggers", "--replace"],
         );
         similar(&content(&mysql, "app"), &changed);
         let restored = put_back(&repository, &snapshot, &mysql.url("app"), replacing()).await.expect("restores");

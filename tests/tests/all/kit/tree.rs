@@ -163,7 +163,7 @@ pub struct WhenReading<F>(Mutex<Option<F>>);
 
 impl<F: FnOnce() + Send> Progress for WhenReading<F> {
     fn event(&self, event: Event) {
-        if matches!(event, Event::Looked { bytes, .. } if bytes > 1 << 20) {
+        if matches!(event, Event::Looked { bytes, .. } if bytes > 256 << 10) {
             let call = self.0.lock().expect("nothing panics while it is held").take();
             call.into_iter().for_each(|call| call());
         }
