@@ -1,6 +1,6 @@
 //! Turns new chunks and nodes into packs.
 //!
-//! Runs of chunks are compressed side by side and sealed into the open pack in windows on the processor's pool. A full
+//! Runs of chunks are compressed side by side on the processor's pool, and sealed into the open pack in their order. A full
 //! pack is opened again and verified in memory before it is put, while the next one fills.
 
 use super::bases::Bases;
@@ -9,7 +9,6 @@ use super::repository::Repository;
 use crate::crafts::buffers::Buffers;
 use crate::crafts::compress::{Compression, Compressor, Decompressor, DeltaCompressor, Effort, Encoding};
 use crate::crafts::crypto::keys::Keys;
-use crate::edges::cpu;
 use crate::edges::progress::{Event, Progress};
 use crate::edges::system::random;
 use crate::format::contents::{BASE_ENTRY_BYTES, BlobEntry, ChunkEntry};
@@ -19,7 +18,7 @@ use crate::format::record::Sealer;
 use crate::format::snapshot::Totals;
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
-    BATCHES_ENCODED_MAX, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, UPLOADS_MAX, UPLOADS_MAX_NEAR,
+    BLOBS_ENCODED_MAX, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, UPLOADS_MAX, UPLOADS_MAX_NEAR,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -117,33 +116,33 @@ pub fn add_stored(totals: &mut Totals, data: &Stored, meta: &Stored, fragment_by
 }
 
 impl Packer<'_> {
-    /// Compresses, seals, verifies and puts the batches that arrive, until their sender goes; sends what each pack holds
+    /// Compresses, seals, verifies and puts the pieces that arrive, until their sender goes; sends what each pack holds
     /// to `stored` once it is in the store. Returns what that was.
     ///
     /// # Errors
     /// [`Error::Store`]; [`Error::System`]: memory that does not keep what is written into it, or none left.
     pub async fn run<P: Into<Piece> + Send>(
         self,
-        batches: mpsc::Receiver<Vec<P>>,
+        pieces: mpsc::Receiver<P>,
         stored: mpsc::UnboundedSender<PackContents>,
     ) -> Result<Stored> {
         let mut uploads = Uploads { running: FuturesUnordered::new(), stored, sum: Stored::default() };
         let is_near = self.repository.store.is_near();
         let uploads_max = if is_near { UPLOADS_MAX_NEAR } else { UPLOADS_MAX };
         let chooser = Mutex::new(Chooser::create(self.compression, self.kind, is_near));
-        let take = |mut batches: mpsc::Receiver<Vec<P>>| async move { Some((batches.recv().await?, batches)) };
+        let take = |mut pieces: mpsc::Receiver<P>| async move { Some((pieces.recv().await?, pieces)) };
         // Boxed, or the compiler can't see that a backup may go from thread to thread.
-        let batches = stream::unfold(batches, take).boxed();
-        // While one batch is sealed, which one thread does, the next is encoded.
-        let encoded = batches.map(|batch| self.encode(batch, lock(&chooser).effort())).buffered(BATCHES_ENCODED_MAX);
+        let pieces = stream::unfold(pieces, take).boxed();
+        // While one is sealed, the next are encoded.
+        let encoded = pieces.map(|piece| self.encode(piece.into(), lock(&chooser).effort())).buffered(BLOBS_ENCODED_MAX);
         let mut encoded = std::pin::pin!(encoded);
         let mut open = None;
         let mut begun = Instant::now();
         loop {
-            let batch = uploads.drive(encoded.next()).await?.transpose()?;
-            let at_end = batch.is_none();
+            let blob = uploads.drive(encoded.next()).await?.transpose()?;
+            let at_end = blob.is_none();
             let job = PackJob { repository: self.repository.clone(), kind: self.kind, open, at_end };
-            let packed = self.repository.cpu.run(move || job.run(batch.unwrap_or_default()));
+            let packed = self.repository.cpu.run(move || job.run(blob));
             let (still_open, full) = uploads.drive(packed).await??;
             open = still_open;
             for pack in full {
@@ -160,28 +159,20 @@ impl Packer<'_> {
         }
     }
 
-    /// Compresses the pieces of a batch side by side, on the processor's pool.
-    async fn encode<P: Into<Piece> + Send>(&self, batch: Vec<P>, effort: Effort) -> Result<Vec<Encoded>> {
+    /// Compresses a piece, on the processor's pool.
+    async fn encode(&self, piece: Piece, effort: Effort) -> Result<Encoded> {
+        let run = match piece {
+            Piece::AsItIs(blob) => {
+                let digest = blob.delta.as_ref().map(|_| *blake3::hash(&blob.encoded).as_bytes());
+                return Ok((blob, digest));
+            }
+            Piece::Anew(run) => run,
+        };
         let (keys, kind, buffers) = (Arc::clone(&self.repository.keys), self.kind, self.buffers.clone());
-        let pieces: Vec<Piece> = batch.into_iter().map(P::into).collect();
         let work = move || {
-            let runs = pieces.iter().filter_map(|piece| match piece {
-                Piece::Anew(run) => Some(run),
-                Piece::AsItIs(_) => None,
-            });
-            let encode_one = |encoder: &mut _, run| encode(encoder, run, (kind, &keys));
-            let mut anew = cpu::map_with(runs.collect(), || Encoder::new(effort), encode_one).into_iter();
-            let encoded = pieces.into_iter().map(|piece| match piece {
-                Piece::Anew(run) => {
-                    buffers.give(run.plain);
-                    anew.next().expect("one for each")
-                }
-                Piece::AsItIs(blob) => {
-                    let digest = blob.delta.as_ref().map(|_| *blake3::hash(&blob.encoded).as_bytes());
-                    Ok((blob, digest))
-                }
-            });
-            encoded.collect()
+            let encoded = encode(effort, &run, (kind, &keys), &buffers);
+            buffers.give(run.plain);
+            encoded
         };
         self.repository.cpu.run(work).await
     }
@@ -252,7 +243,7 @@ type Digest = [u8; 32];
 /// A blob that is encoded and not yet sealed; of a delta, with what it must be.
 type Encoded = (EncodedBlob, Option<Digest>);
 
-/// One batch of packing, on the processor's pool.
+/// Seals one blob, on the processor's pool.
 struct PackJob {
     repository: Repository,
     kind: PackKind,
@@ -261,10 +252,10 @@ struct PackJob {
 }
 
 impl PackJob {
-    fn run(mut self, batch: Vec<Encoded>) -> Result<(Option<Open>, Vec<Finished>)> {
+    fn run(mut self, blob: Option<Encoded>) -> Result<(Option<Open>, Vec<Finished>)> {
         let target = self.repository.pack_bytes_target(self.kind);
         let mut full = Vec::new();
-        for (blob, digest) in batch {
+        if let Some((blob, digest)) = blob {
             if let Some(pack) =
                 self.open.take_if(|pack| !pack.writer.is_empty() && pack.writer.bytes_with(blob.encoded.len()) > target)
             {
@@ -288,49 +279,27 @@ impl PackJob {
     }
 }
 
-/// Compresses whole blobs and deltas.
-struct Encoder<'a> {
-    whole: Compressor,
-    delta: DeltaCompressor<'a>,
-    decompressor: Decompressor<'a>,
-    /// What a delta decodes to, to see that it does.
-    back: Vec<u8>,
-}
-
-impl Encoder<'_> {
-    fn new(effort: Effort) -> Result<Self> {
-        Ok(Encoder {
-            whole: Compressor::new(effort)?,
-            delta: DeltaCompressor::new(effort)?,
-            decompressor: Decompressor::new()?,
-            back: Vec::new(),
-        })
-    }
-}
-
 /// Encodes a run as a delta, if that is worth it, or whole. A delta can't be decoded again later without its bases, so it is
 /// decoded at once and its chunks are checked; what it was then is returned with it.
-fn encode<'a>(encoder: &mut Result<Encoder<'a>>, run: &'a Run, (kind, keys): (PackKind, &Keys)) -> Result<Encoded> {
-    let encoder = encoder.as_mut().map_err(|error| match error {
-        Error::Invalid(why) => Error::Invalid(why.clone()),
-        other => Error::System(other.to_string()),
-    })?;
+fn encode(effort: Effort, run: &Run, (kind, keys): (PackKind, &Keys), buffers: &Buffers) -> Result<Encoded> {
     let plain_bytes = u32::try_from(run.plain.len()).expect("a blob is at most some MiB");
     let blob =
         |encoding, encoded, delta| EncodedBlob { encoding, encoded, plain_bytes, chunks: run.chunks.clone(), delta };
+    let mut whole = Compressor::new(effort)?;
     let Some(bases) = &run.bases else {
-        let (encoding, encoded) = encoder.whole.compress(&run.plain)?;
+        let (encoding, encoded) = whole.compress(&run.plain)?;
         return Ok((blob(encoding, encoded, None), None));
     };
-    let frame = encoder.delta.compress(&run.plain, &bases.prefix)?;
-    if let Some((encoding, encoded)) = smaller_whole(&mut encoder.whole, run, bases, frame.len())? {
+    let frame = DeltaCompressor::new(effort)?.compress(&run.plain, &bases.prefix)?;
+    if let Some((encoding, encoded)) = smaller_whole(&mut whole, run, bases, frame.len())? {
         return Ok((blob(encoding, encoded, None), None));
     }
-    let (buffer, encoding) = (std::mem::take(&mut encoder.back), Encoding::ZstdPrefix);
-    let back = encoder.decompressor.decompress_into(buffer, encoding, &frame, &bases.prefix, run.plain.len());
+    let (buffer, encoding) = (buffers.take(run.plain.len()), Encoding::ZstdPrefix);
+    let back = Decompressor::new()?.decompress_into(buffer, encoding, &frame, &bases.prefix, run.plain.len());
     let is_whole = back.and_then(|back| {
-        encoder.back = back;
-        pack::verify_chunks(keys, kind, &run.chunks, &encoder.back)
+        let verified = pack::verify_chunks(keys, kind, &run.chunks, &back);
+        buffers.give(back);
+        verified
     });
     if is_whole.is_err() {
         return Err(garbled("a delta does not decode to its chunks"));
@@ -425,8 +394,8 @@ mod tests {
         let job = |run| {
             let open = None;
             let job = PackJob { repository: repository.clone(), kind: PackKind::Data, open, at_end: true };
-            let encoded = encode(&mut Encoder::new(Effort::Quick), &run, (PackKind::Data, &repository.keys));
-            let (_, mut full) = job.run(vec![encoded.expect("encodes")]).expect("packs");
+            let encoded = encode(Effort::Quick, &run, (PackKind::Data, &repository.keys), &Buffers::default());
+            let (_, mut full) = job.run(Some(encoded.expect("encodes"))).expect("packs");
             full.remove(0)
         };
         let whole = |chunk| Run { plain: plain.clone(), chunks: vec![chunk], bases: None };

@@ -23,7 +23,7 @@ use crate::format::record::Sealer;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, PackId};
 use crate::words::limits::{
-    BLOB_CHUNKS_MAX, BLOB_PLAIN_BYTES_TARGET, BLOBS_PER_WINDOW, RESTORE_WINDOW_BYTES, RESTORE_WINDOWS_AHEAD,
+    BLOB_CHUNKS_MAX, BLOB_PLAIN_BYTES_TARGET, RESTORE_WINDOW_BYTES, RESTORE_WINDOWS_AHEAD,
 };
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -222,17 +222,16 @@ pub async fn perform(
         if windows.is_empty() {
             continue;
         }
-        let (sender, batches) = mpsc::channel(1);
+        let (sender, pieces) = mpsc::channel(1);
         let finder = Finder { census, chains: Chains::default(), reader };
         let read = async {
             let sender = sender;
             let reads = stream::iter(windows).map(|window| read_window(&finder, window, kind));
             let mut reads = reads.buffered(RESTORE_WINDOWS_AHEAD).boxed();
-            while let Some(mut pieces) = reads.try_next().await.map_err(RepackError::Source)? {
-                while !pieces.is_empty() {
-                    let rest = pieces.split_off(pieces.len().min(BLOBS_PER_WINDOW));
+            while let Some(pieces) = reads.try_next().await.map_err(RepackError::Source)? {
+                for piece in pieces {
                     // The packer only goes away with an error of its own, which ends both.
-                    if sender.send(std::mem::replace(&mut pieces, rest)).await.is_err() {
+                    if sender.send(piece).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -240,7 +239,7 @@ pub async fn perform(
             Ok(())
         };
         let packer = Packer { repository: to, progress, kind, compression, buffers: Buffers::default() };
-        let pack = async { packer.run(batches, stored.clone()).await.map_err(RepackError::Other) };
+        let pack = async { packer.run(pieces, stored.clone()).await.map_err(RepackError::Other) };
         let ((), sum) = try_join(read, pack).await?;
         match kind {
             PackKind::Data => sums.0 = sum,

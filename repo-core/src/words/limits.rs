@@ -97,11 +97,11 @@ pub const LABEL_BYTES_MAX: usize = 1024;
 pub const WINDOW_BYTES: usize = MIB;
 /// Windows that wait between two stages of a backup, at most.
 pub const WINDOWS_QUEUED_MAX: usize = 2;
-/// Batches of blobs that wait between two stages of a backup, at most.
-pub const BATCHES_QUEUED_MAX: usize = 1;
-/// Batches of blobs that are being compressed, or wait to be sealed, at most.
-pub const BATCHES_ENCODED_MAX: usize = 2;
-/// Blobs that are compressed side by side in one batch, at most.
+/// Blobs that are being compressed, or wait to be sealed, at most.
+pub const BLOBS_ENCODED_MAX: usize = 4;
+/// Blobs that wait between two stages of a backup, at most.
+pub const BLOBS_QUEUED_MAX: usize = 2;
+/// Blobs whose bases are read side by side, at most.
 pub const BLOBS_PER_WINDOW: usize = 4;
 /// Packs on their way to the store at once, at most, for each kind of pack.
 pub const UPLOADS_MAX: usize = 2;
@@ -137,8 +137,8 @@ pub const PRUNE_SPARE_BYTES: u64 = 16 * MIB as u64;
 /// the bases of later ones, packs (open, verified, on their way; of both kinds), and what waits for an index fragment. With deltas, besides the index, 16 bytes
 /// a chunk of the parent's stream, and 28 more once a place had to be searched for.
 pub const BACKUP_BYTES_MAX: usize = (STREAMS_OPEN_MAX + 5 + 2 * WINDOWS_QUEUED_MAX) * (WINDOW_BYTES + 256 * KIB)
-    + (2 + BATCHES_ENCODED_MAX + 2 * BATCHES_QUEUED_MAX) * BLOBS_PER_WINDOW * MIB
-    + (1 + BATCHES_ENCODED_MAX + BATCHES_QUEUED_MAX) * BLOBS_PER_WINDOW * DELTA_PREFIX_BYTES_TARGET
+    + (2 + 3 * BLOBS_QUEUED_MAX + BLOBS_PER_WINDOW + 2 * BLOBS_ENCODED_MAX) * MIB
+    + (BLOBS_PER_WINDOW + BLOBS_QUEUED_MAX + BLOBS_ENCODED_MAX) * DELTA_PREFIX_BYTES_TARGET
     + DELTA_BASES_CACHED_BYTES_MAX
     + 2 * BUFFERS_KEPT_BYTES_MAX
     + 2 * DELTA_CHAIN_BYTES_TARGET

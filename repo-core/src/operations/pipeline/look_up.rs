@@ -56,33 +56,34 @@ enum State {
 /// Gathers what is new and hands it on.
 struct Outlet<T> {
     gatherer: Gatherer,
-    sender: mpsc::Sender<Vec<T>>,
+    sender: mpsc::Sender<T>,
 }
 
 impl<T: From<NewRun>> Outlet<T> {
-    fn create(sender: mpsc::Sender<Vec<T>>, buffers: &Buffers) -> Self {
+    fn create(sender: mpsc::Sender<T>, buffers: &Buffers) -> Self {
         Outlet { gatherer: Gatherer::create(buffers.clone()), sender }
     }
 
     async fn push(&mut self, chunk: ChunkEntry, plain: &[u8], like: Option<Like>) -> Result<()> {
-        match self.gatherer.push(chunk, plain, like) {
-            Some(batch) => self.send(batch).await,
-            None => Ok(()),
-        }
+        let full = self.gatherer.push(chunk, plain, like);
+        self.send(full).await
     }
 
     async fn finish(mut self) -> Result<()> {
-        let batch = self.gatherer.finish();
-        if batch.is_empty() { Ok(()) } else { self.send(batch).await }
+        let rest = self.gatherer.finish();
+        self.send(rest).await
     }
 
-    async fn send(&mut self, batch: Vec<NewRun>) -> Result<()> {
-        self.sender.send(batch.into_iter().map(T::from).collect()).await.map_err(gone)
+    async fn send(&mut self, run: Option<NewRun>) -> Result<()> {
+        match run {
+            Some(run) => self.sender.send(run.into()).await.map_err(gone),
+            None => Ok(()),
+        }
     }
 }
 
 impl<'a> LookUp<'a> {
-    pub fn create(plan: &Plan<'a>, data: mpsc::Sender<Vec<NewRun>>, meta: mpsc::Sender<Vec<Run>>) -> LookUp<'a> {
+    pub fn create(plan: &Plan<'a>, data: mpsc::Sender<NewRun>, meta: mpsc::Sender<Run>) -> LookUp<'a> {
         let streams = |parent: &'a Snapshot| parent.record.streams.iter();
         LookUp {
             progress: plan.progress,

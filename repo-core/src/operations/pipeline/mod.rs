@@ -31,7 +31,7 @@ use crate::state::repository::Repository;
 use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, SessionId};
-use crate::words::limits::{BATCHES_QUEUED_MAX, WINDOWS_QUEUED_MAX};
+use crate::words::limits::{BLOBS_PER_WINDOW, BLOBS_QUEUED_MAX, WINDOWS_QUEUED_MAX};
 use futures::future::{try_join, try_join3};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -97,9 +97,9 @@ pub(super) async fn run(mut plan: Plan<'_>, pieces: mpsc::Receiver<Piece>) -> Re
     let Plan { repository, fetcher, progress, compression, session, .. } = plan;
     let (cut_sender, cut) = mpsc::channel(WINDOWS_QUEUED_MAX);
     let (hashed_sender, hashed) = mpsc::channel(WINDOWS_QUEUED_MAX);
-    let (new_sender, new) = mpsc::channel(BATCHES_QUEUED_MAX);
-    let (data_sender, data) = mpsc::channel(BATCHES_QUEUED_MAX);
-    let (meta_sender, meta) = mpsc::channel(BATCHES_QUEUED_MAX);
+    let (new_sender, new) = mpsc::channel(BLOBS_QUEUED_MAX);
+    let (data_sender, data) = mpsc::channel(BLOBS_QUEUED_MAX);
+    let (meta_sender, meta) = mpsc::channel(BLOBS_QUEUED_MAX);
     let (stored_sender, stored) = mpsc::unbounded_channel();
     let adopted = std::mem::take(&mut plan.adopted);
     let front = try_join(
@@ -288,11 +288,15 @@ async fn hash(repository: &Repository, cut: Cut, mut hasher: Box<blake3::Hasher>
 /// Reads the bases of new chunks back, and hands both on. Returns what could not be read.
 async fn bases_stage(
     fetcher: &Fetcher,
-    mut batches: mpsc::Receiver<Vec<NewRun>>,
-    sender: mpsc::Sender<Vec<Run>>,
+    mut runs: mpsc::Receiver<NewRun>,
+    sender: mpsc::Sender<Run>,
 ) -> Result<Vec<String>> {
     let mut reader = BaseReader::create(fetcher);
-    while let Some(batch) = batches.recv().await {
+    loop {
+        let mut batch = Vec::with_capacity(BLOBS_PER_WINDOW);
+        if runs.recv_many(&mut batch, BLOBS_PER_WINDOW).await == 0 {
+            return Ok(reader.into_problems());
+        }
         let mut choices = Vec::with_capacity(batch.len());
         for run in &batch {
             let choice = match bases::choose(fetcher, &run.likes).await {
@@ -305,8 +309,8 @@ async fn bases_stage(
             choices.push(choice);
         }
         let bases = reader.read(choices).await;
-        let runs = batch.into_iter().zip(bases).map(|(run, bases)| Run { plain: run.plain, chunks: run.chunks, bases });
-        sender.send(runs.collect()).await.map_err(gone)?;
+        for (run, bases) in batch.into_iter().zip(bases) {
+            sender.send(Run { plain: run.plain, chunks: run.chunks, bases }).await.map_err(gone)?;
+        }
     }
-    Ok(reader.into_problems())
 }
