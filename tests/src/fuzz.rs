@@ -384,7 +384,7 @@ fn sealed_part(cipher: &ObjectCipher, domain: Domain, plain: &[u8]) -> Vec<u8> {
 
 fn small_pack(sealer: Sealer<'_>, plain: &[u8]) -> (PackId, Vec<u8>) {
     let mut compressor = Compressor::new(Effort::Level(1)).expect("memory");
-    let mut writer = PackWriter::create(PackKind::Data, sealer, SALT, 1024);
+    let mut writer = PackWriter::create(PackKind::Data, sealer, SALT, Vec::new());
     let (first, second) = plain.split_at(plain.len() / 2);
     for chunks in [vec![first, second], vec![second]] {
         let plain = chunks.concat();

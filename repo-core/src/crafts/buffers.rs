@@ -8,8 +8,20 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Buffers that nobody uses just now. Clones share them.
-#[derive(Clone, Default)]
-pub struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+#[derive(Clone)]
+pub struct Buffers(Arc<Idle>);
+
+struct Idle {
+    buffers: Mutex<Vec<Vec<u8>>>,
+    /// Capacity of those that are kept, at most, in bytes.
+    bytes_max: usize,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Buffers::keeping(BUFFERS_KEPT_BYTES_MAX)
+    }
+}
 
 /// Below this, a buffer costs less than looking for it.
 const BYTES_MIN: usize = 64 << 10;
@@ -17,12 +29,17 @@ const BYTES_MIN: usize = 64 << 10;
 const CAPACITY_UNIT: usize = 256 << 10;
 
 impl Buffers {
+    /// Creates a home for buffers that keeps so many bytes of them, at most.
+    pub fn keeping(bytes_max: usize) -> Self {
+        Buffers(Arc::new(Idle { buffers: Mutex::default(), bytes_max }))
+    }
+
     /// Returns an empty buffer that has room for so many bytes.
     pub fn take(&self, bytes_n: usize) -> Vec<u8> {
         if bytes_n < BYTES_MIN {
             return Vec::with_capacity(bytes_n);
         }
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.0.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         match idle.iter().rposition(|buffer| buffer.capacity() >= bytes_n) {
             Some(number) => idle.swap_remove(number),
             None => Vec::with_capacity(bytes_n.next_multiple_of(CAPACITY_UNIT)),
@@ -45,7 +62,7 @@ impl Buffers {
 
 struct Shared {
     buffer: Vec<u8>,
-    home: Weak<Mutex<Vec<Vec<u8>>>>,
+    home: Weak<Idle>,
 }
 
 impl AsRef<[u8]> for Shared {
@@ -61,11 +78,11 @@ impl Drop for Shared {
     }
 }
 
-fn keep(home: &Mutex<Vec<Vec<u8>>>, mut buffer: Vec<u8>) {
+fn keep(home: &Idle, mut buffer: Vec<u8>) {
     buffer.clear();
-    let mut idle = home.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut idle = home.buffers.lock().unwrap_or_else(PoisonError::into_inner);
     let kept_bytes: usize = idle.iter().map(Vec::capacity).sum();
-    if buffer.capacity() >= BYTES_MIN && kept_bytes + buffer.capacity() <= BUFFERS_KEPT_BYTES_MAX {
+    if buffer.capacity() >= BYTES_MIN && kept_bytes + buffer.capacity() <= home.bytes_max {
         idle.push(buffer);
     }
 }

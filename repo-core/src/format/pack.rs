@@ -119,12 +119,12 @@ pub struct PackWriter {
 }
 
 impl PackWriter {
-    /// Creates an empty pack with room for `capacity` bytes.
-    pub fn create(kind: PackKind, sealer: Sealer<'_>, salt: [u8; 32], capacity: usize) -> Self {
+    /// Creates an empty pack in a buffer, which is empty, too.
+    pub fn create(kind: PackKind, sealer: Sealer<'_>, salt: [u8; 32], mut bytes: Vec<u8>) -> Self {
         let epoch = sealer.keys.newest_epoch();
         let header = Header { object_type: kind.object_type(), epoch, repository: sealer.repository, salt };
         let cipher = cipher(sealer.keys, kind, &header).expect("the newest epoch has keys");
-        let mut bytes = Vec::with_capacity(capacity);
+        bytes.clear();
         bytes.extend_from_slice(&header.encode());
         PackWriter { kind, header, cipher, bytes, blobs: Vec::new() }
     }

@@ -18,9 +18,8 @@ use crate::format::record::Sealer;
 use crate::format::snapshot::Totals;
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
-    BLOBS_ENCODED_MAX, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, UPLOADS_MAX, UPLOADS_MAX_NEAR,
+    BLOBS_ENCODED_MAX, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, KIB, UPLOADS_MAX, UPLOADS_MAX_NEAR,
 };
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{self, BoxFuture, Either};
 use futures::stream::{self, FuturesUnordered};
@@ -126,9 +125,12 @@ impl Packer<'_> {
         pieces: mpsc::Receiver<P>,
         stored: mpsc::UnboundedSender<PackContents>,
     ) -> Result<Stored> {
-        let mut uploads = Uploads { running: FuturesUnordered::new(), stored, sum: Stored::default() };
         let is_near = self.repository.store.is_near();
         let uploads_max = if is_near { UPLOADS_MAX_NEAR } else { UPLOADS_MAX };
+        let target = self.repository.pack_bytes_target(self.kind);
+        // One is filled while the others go out.
+        let packs = Buffers::keeping((1 + uploads_max) * (target + PACK_BUFFER_SPARE_BYTES));
+        let mut uploads = Uploads { running: FuturesUnordered::new(), stored, sum: Stored::default() };
         let chooser = Mutex::new(Chooser::create(self.compression, self.kind, is_near));
         let take = |mut pieces: mpsc::Receiver<P>| async move { Some((pieces.recv().await?, pieces)) };
         // Boxed, or the compiler can't see that a backup may go from thread to thread.
@@ -141,7 +143,8 @@ impl Packer<'_> {
         loop {
             let blob = uploads.drive(encoded.next()).await?.transpose()?;
             let at_end = blob.is_none();
-            let job = PackJob { repository: self.repository.clone(), kind: self.kind, open, at_end };
+            let job =
+                PackJob { repository: self.repository.clone(), kind: self.kind, packs: packs.clone(), open, at_end };
             let packed = self.repository.cpu.run(move || job.run(blob));
             let (still_open, full) = uploads.drive(packed).await??;
             open = still_open;
@@ -150,7 +153,7 @@ impl Packer<'_> {
                 uploads.wait_until_below(uploads_max).await?;
                 lock(&chooser).note(made - begun, made.elapsed());
                 begun = Instant::now();
-                uploads.running.push(Box::pin(verify_and_put(self.repository, self.progress, pack)));
+                uploads.running.push(Box::pin(verify_and_put(self.repository, self.progress, &packs, pack)));
             }
             if at_end {
                 uploads.wait_until_below(1).await?;
@@ -181,6 +184,9 @@ impl Packer<'_> {
 fn lock(chooser: &Mutex<Chooser>) -> MutexGuard<'_, Chooser> {
     chooser.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// What a pack's buffer has beyond the length at which it is full: for its padding.
+const PACK_BUFFER_SPARE_BYTES: usize = 256 * KIB;
 
 /// Packs on their way to the store.
 struct Uploads<'a> {
@@ -247,6 +253,8 @@ type Encoded = (EncodedBlob, Option<Digest>);
 struct PackJob {
     repository: Repository,
     kind: PackKind,
+    /// Gives a new pack its buffer.
+    packs: Buffers,
     open: Option<Open>,
     at_end: bool,
 }
@@ -264,7 +272,8 @@ impl PackJob {
             let pack = match self.open.take() {
                 Some(pack) => pack,
                 None => {
-                    let writer = PackWriter::create(self.kind, self.repository.sealer(), random()?, target);
+                    let bytes = self.packs.take(target + PACK_BUFFER_SPARE_BYTES);
+                    let writer = PackWriter::create(self.kind, self.repository.sealer(), random()?, bytes);
                     Open { writer, deltas: Vec::new() }
                 }
             };
@@ -344,9 +353,10 @@ fn garbled(what: &str) -> Error {
 async fn verify_and_put(
     repository: &Repository,
     progress: &dyn Progress,
+    packs: &Buffers,
     Finished { contents, bytes, deltas }: Finished,
 ) -> Result<PackContents> {
-    let bytes = Bytes::from(bytes);
+    let bytes = packs.share(bytes);
     let (keys, id, info) = (repository.keys.clone(), repository.id(), contents.info);
     let written = bytes.clone();
     let work = move || {
@@ -393,7 +403,8 @@ mod tests {
         let of_noise = ChunkEntry { id: repository.keys.chunk_id(&noise), plain_bytes: 5000 };
         let job = |run| {
             let open = None;
-            let job = PackJob { repository: repository.clone(), kind: PackKind::Data, open, at_end: true };
+            let packs = Buffers::default();
+            let job = PackJob { repository: repository.clone(), kind: PackKind::Data, packs, open, at_end: true };
             let encoded = encode(Effort::Quick, &run, (PackKind::Data, &repository.keys), &Buffers::default());
             let (_, mut full) = job.run(Some(encoded.expect("encodes"))).expect("packs");
             full.remove(0)
@@ -404,7 +415,7 @@ mod tests {
         flipped.bytes[100] ^= 1;
         let renamed = job(whole(ChunkEntry { id: repository.keys.chunk_id(b"another"), ..chunk }));
         for garbled in [flipped, renamed] {
-            let error = verify_and_put(&repository, &(), garbled).await.expect_err("is found");
+            let error = verify_and_put(&repository, &(), &Buffers::default(), garbled).await.expect_err("is found");
             assert!(matches!(error, Error::System(_)), "{error}");
             assert_eq!(store.list(names::PACKS).await.expect("lists"), []);
         }
@@ -422,10 +433,10 @@ mod tests {
         let mut delta = job(Run { plain: noise.clone(), chunks: vec![of_noise], bases: Some(bases) });
         assert_eq!(delta.contents.blobs[0].depth, 1, "it is a delta");
         delta.deltas[0].1[0] ^= 1;
-        let error = verify_and_put(&repository, &(), delta).await.expect_err("is found");
+        let error = verify_and_put(&repository, &(), &Buffers::default(), delta).await.expect_err("is found");
         assert!(error.to_string().contains("not the delta that was made"), "{error}");
 
-        verify_and_put(&repository, &(), job(whole(chunk))).await.expect("a whole one is put");
+        verify_and_put(&repository, &(), &Buffers::default(), job(whole(chunk))).await.expect("a whole one is put");
         assert_eq!(store.list(names::PACKS).await.expect("lists").len(), 1);
     }
 }

@@ -186,7 +186,7 @@ impl Forged {
         let forger = Forger { keys: keys_of(&store, &repository).await, plain };
         let sealer = Sealer { repository: repository.id(), keys: &forger.keys };
 
-        let mut writer = PackWriter::create(PackKind::Data, sealer, [4; 32], 1 << 16);
+        let mut writer = PackWriter::create(PackKind::Data, sealer, [4; 32], Vec::new());
         blobs(&forger).into_iter().for_each(|blob| writer.push(blob));
         let (forged, bytes) = writer.finish();
         store.write(&names::pack(PackKind::Data, forged.info.id), bytes).await;
