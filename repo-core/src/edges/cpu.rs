@@ -2,7 +2,7 @@
 
 use crate::words::error::{Error, Result};
 use futures::channel::oneshot;
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -42,16 +42,6 @@ impl Cpu {
 /// Does the same to each item, side by side; the results keep the items' order. Only for work inside [`Cpu::run`].
 pub fn map<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
     items.into_par_iter().map(work).collect()
-}
-
-/// As [`map`], with something that is costly to make: each thread makes it for itself, once or twice.
-pub fn map_with<T: Send, S: Send, R: Send>(
-    items: Vec<T>,
-    make: impl Fn() -> S + Sync + Send,
-    work: impl Fn(&mut S, T) -> R + Sync + Send,
-) -> Vec<R> {
-    let at_once_min = items.len().div_ceil(2 * rayon::current_num_threads());
-    items.into_par_iter().with_min_len(at_once_min).map_init(make, work).collect()
 }
 
 /// Does two things side by side. Only for work inside [`Cpu::run`].

@@ -238,7 +238,7 @@ impl Assembly {
         let (id, keys, mut blobs) = (repository.id(), Arc::clone(&repository.keys), std::mem::take(&mut self.blobs));
         let work = move || {
             let sealer = Sealer { repository: id, keys: &keys };
-            let decoded = chains::decode_jobs(sealer, sealed, &mut blobs);
+            let decoded = chains::decode_jobs(sealer, sealed, &mut blobs, None);
             let pieces = decoded.and_then(|()| cut_chunks(&keys, chunks, &blobs));
             (blobs, pieces)
         };

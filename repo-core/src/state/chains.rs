@@ -19,7 +19,8 @@ use crate::words::limits::{
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A pack that could not be read, and why.
@@ -332,55 +333,75 @@ impl Blobs {
     }
 }
 
-/// Opens and inflates blobs side by side, each as soon as all its bases are in `blobs`; adds them. Chunk ids are not
-/// checked. Only for work on the processor's pool.
+/// What of the blobs that are decoded is wanted in the end, and how many bytes of all of them may be held meanwhile before
+/// the others go.
+pub struct Room<'a> {
+    /// The blobs that are wanted.
+    pub wanted: &'a HashSet<BlobKey>,
+    /// Bytes of plaintext.
+    pub bytes: usize,
+}
+
+/// Blobs that are decoded side by side, at most; more would only be held for longer.
+const DECODED_AT_ONCE: usize = 8;
+
+/// Opens and inflates blobs side by side, each when all its bases are in `blobs`; adds them. With a room, what is decoded only
+/// for others goes when none of these is left and more bytes are held than that allows. Chunk ids are not checked. Only for
+/// work on the processor's pool.
 ///
 /// # Errors
 /// [`Error::Damaged`], with the pack; also where bases wait for one another, or are not there.
-pub fn decode_jobs(sealer: Sealer<'_>, mut jobs: Vec<SealedJob>, blobs: &mut Blobs) -> Result<(), PackFailure> {
+pub fn decode_jobs(
+    sealer: Sealer<'_>,
+    mut jobs: Vec<SealedJob>,
+    blobs: &mut Blobs,
+    room: Option<Room<'_>>,
+) -> Result<(), PackFailure> {
+    let mut users: HashMap<BlobKey, usize> = jobs.iter().map(|job| (job.job.found.blob_key(), 0)).collect();
+    for part in jobs.iter().flat_map(|job| &job.job.prefix) {
+        users.entry(part.blob).and_modify(|users_n| *users_n += 1);
+    }
     while !jobs.is_empty() {
         let is_ready = |job: &SealedJob| job.job.prefix.iter().all(|part| blobs.has(&part.blob));
-        let (ready, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_ready);
+        let (mut ready, mut waiting): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_ready);
         if ready.is_empty() {
             let found = &waiting[0].job.found;
             let why = "its bases are not there, or need it themselves";
             return Err(PackFailure { pack: found.info.id, error: Error::damaged(found.blob_name(), why) });
         }
-        let with_prefixes = cpu::map(ready, |job| {
-            let prefix = prefix(&job.job.prefix, blobs);
-            (job, prefix)
-        });
-        let ready: Vec<&(SealedJob, Option<Bytes>)> = with_prefixes.iter().collect();
-        let decoded = cpu::map_with(ready, Decompressor::new, |inflater, (job, prefix)| {
-            decode_job(sealer, inflater, job, prefix.as_ref(), &blobs.buffers)
-        });
-        for one in decoded {
+        // The deepest first: their bases may go then.
+        ready.sort_by_key(|job| Reverse(job.job.found.location.place.depth));
+        waiting.extend(ready.drain(ready.len().min(DECODED_AT_ONCE)..));
+        let used: Vec<BlobKey> = ready.iter().flat_map(|job| &job.job.prefix).map(|part| part.blob).collect();
+        for one in cpu::map(ready, |job| decode_job(sealer, &job, blobs)) {
             let (key, plain) = one?;
             blobs.plain.insert(key, plain);
+        }
+        for key in used {
+            let Some(users_n) = users.get_mut(&key) else { continue };
+            *users_n -= 1;
+            if *users_n == 0 && room.as_ref().is_some_and(|room| !room.wanted.contains(&key) && blobs.bytes() > room.bytes) {
+                blobs.remove(&key);
+            }
         }
         jobs = waiting;
     }
     Ok(())
 }
 
-fn decode_job<'a>(
-    sealer: Sealer<'_>,
-    inflater: &mut Result<Decompressor<'a>>,
-    SealedJob { job, sealed }: &SealedJob,
-    prefix: Option<&'a Bytes>,
-    buffers: &Buffers,
-) -> Result<(BlobKey, Bytes), PackFailure> {
+/// Opens and inflates one blob whose bases are there. Its prefix is there no longer than that takes.
+fn decode_job(sealer: Sealer<'_>, SealedJob { job, sealed }: &SealedJob, blobs: &Blobs) -> Result<(BlobKey, Bytes), PackFailure> {
     let found = job.found;
     let failed = |error| PackFailure { pack: found.info.id, error };
-    let inflater = inflater.as_mut().map_err(|error| failed(Error::System(error.to_string())))?;
     let opener = PackOpener::new(sealer, found.info).map_err(failed)?;
     let number = found.location.blob as usize;
-    let prefix = prefix
+    let prefix = prefix(&job.prefix, blobs)
         .ok_or_else(|| failed(Error::damaged(opener.blob_name(number), "its bases do not reach as far as it says")))?;
     let place = &found.location.place;
-    let buffer = buffers.take(place.plain_bytes as usize);
-    let plain = opener.open_blob(inflater, (number, place), prefix, sealed, buffer).map_err(failed)?;
-    Ok((found.blob_key(), buffers.share(plain)))
+    let buffer = blobs.buffers.take(place.plain_bytes as usize);
+    let mut inflater = Decompressor::new().map_err(failed)?;
+    let plain = opener.open_blob(&mut inflater, (number, place), &prefix, sealed, buffer).map_err(failed)?;
+    Ok((found.blob_key(), blobs.buffers.share(plain)))
 }
 
 /// Returns the parts back to back; `None` if one is not there. Nothing is copied if they lie so in one blob.

@@ -131,7 +131,7 @@ async fn read(reader: &PackReader, index: &Index, nodes: Vec<(ChildEntry, u8)>) 
     let (id, keys) = (repository.id(), Arc::clone(&repository.keys));
     let work = move || {
         let mut blobs = Blobs::default();
-        chains::decode_jobs(Sealer { repository: id, keys: &keys }, sealed, &mut blobs)
+        chains::decode_jobs(Sealer { repository: id, keys: &keys }, sealed, &mut blobs, None)
             .map_err(|failure| failure.error)?;
         let decode = |(child, level, found): (ChildEntry, u8, super::index::Found)| {
             let bytes = blobs.get(&found.blob_key()).and_then(|blob| cut(blob, &found.location));

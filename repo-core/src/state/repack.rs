@@ -275,7 +275,7 @@ async fn read_window(finder: &Finder<'_>, window: Window, kind: PackKind) -> Res
     let work = move || {
         let sealer = Sealer { repository: id, keys: &keys };
         let mut blobs = Blobs::default();
-        chains::decode_jobs(sealer, sealed, &mut blobs)?;
+        chains::decode_jobs(sealer, sealed, &mut blobs, None)?;
         let moved: HashMap<BlobKey, SealedJob> = moved.into_iter().map(|job| (job.job.found.blob_key(), job)).collect();
         let piece = |plan: Plan| match plan {
             Plan::Moved(key, number, entry) => take_out(sealer, &moved[&key], number, entry).map(Piece::AsItIs),

@@ -96,11 +96,11 @@ pub const LABEL_BYTES_MAX: usize = 1024;
 /// Bytes of one window: what goes to the processor in one piece.
 pub const WINDOW_BYTES: usize = MIB;
 /// Windows that wait between two stages of a backup, at most.
-pub const WINDOWS_QUEUED_MAX: usize = 2;
+pub const WINDOWS_QUEUED_MAX: usize = 1;
 /// Blobs that are being compressed, or wait to be sealed, at most.
-pub const BLOBS_ENCODED_MAX: usize = 4;
+pub const BLOBS_ENCODED_MAX: usize = 3;
 /// Blobs that wait between two stages of a backup, at most.
-pub const BLOBS_QUEUED_MAX: usize = 2;
+pub const BLOBS_QUEUED_MAX: usize = 1;
 /// Blobs whose bases are read side by side, at most.
 pub const BLOBS_PER_WINDOW: usize = 4;
 /// Packs on their way to the store at once, at most, for each kind of pack.
@@ -156,7 +156,7 @@ pub const RESTORE_WINDOWS_AHEAD_FAR: usize = RESTORE_WINDOWS_PLANNED;
 /// Bytes of packs that a restore holds for windows that are not decoded yet, at most, unless one window alone needs more.
 pub const RESTORE_AHEAD_BYTES_MAX: usize = 64 * MIB;
 /// Plaintext buffers that are kept for the next use, at most, in bytes.
-pub const BUFFERS_KEPT_BYTES_MAX: usize = 8 * MIB;
+pub const BUFFERS_KEPT_BYTES_MAX: usize = 4 * MIB;
 /// Two ranges of one pack are read in one request if at most this many bytes lie between them.
 pub const COALESCE_GAP_BYTES: u64 = 128 * KIB as u64;
 /// One ranged read of a restore, at most, in bytes, unless one blob alone is larger.
@@ -176,7 +176,7 @@ pub const RESTORE_BYTES_MAX: usize = RESTORE_AHEAD_BYTES_MAX
 /// Chunks and bases in the entries of deltas that a reader keeps, at most, but for those of one pack; about 48 bytes each.
 pub const DELTA_ENTRIES_CACHED_MAX: usize = 1536 * KIB;
 /// Plaintext that a backup decodes at once for the bases of deltas, at most, unless one delta alone needs more.
-pub const DELTA_READ_BYTES_TARGET: usize = 16 * MIB;
+pub const DELTA_READ_BYTES_TARGET: usize = 8 * MIB;
 /// Plaintext that must be decoded to decode one delta, at most, as far as a writer can tell.
 pub const DELTA_CHAIN_BYTES_TARGET: usize = 64 * MIB;
 /// Plaintext that must be decoded to decode one delta that a reader accepts, at most.
