@@ -54,7 +54,7 @@ pub use crafts::retention;
 pub use edges::cache::Cache;
 pub use edges::parent::ParentStreams;
 pub use edges::progress::{Event, Progress};
-pub use edges::source::{Engine, ReaderEngine, Sink, StreamWriter, Verdict, check_stream_name};
+pub use edges::source::{Engine, ReaderEngine, Room, Sink, StreamWriter, Verdict, check_stream_name};
 pub use edges::store::{Requests, Store, StoreOptions};
 pub use edges::target::{Existing, FileTarget, Target, WriterTarget};
 pub use format::config::ConfigRecord;

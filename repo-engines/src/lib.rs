@@ -104,4 +104,4 @@ mod worker;
 pub use command::{CommandEngine, CommandOptions, OUTPUT_GRACE};
 pub use redact::redact;
 pub use several::{Several, Source};
-pub use stdin::{Stdin, StdinEngine, StdinOptions};
+pub use stdin::{StdinEngine, StdinOptions};

@@ -1,19 +1,17 @@
 //! The engine for standard input, or any reader like it: what it gives becomes one stream.
 
-use crate::child::{PIPE_BYTES, enlarge_pipe};
+use crate::child::enlarge_pipe;
 use crate::content::{self, Found};
 use crate::gates::{Expected, Watch};
-use crate::intake::Intake;
+use crate::intake::{Lender, Lent};
 use dedump_core::{Engine, Error, Result, Sink, Verdict, async_trait, check_stream_name};
 use std::io::{self, Read};
-use std::pin::Pin;
 use std::sync::Mutex;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, Empty};
 use tokio::sync::mpsc;
 
-/// Pieces of standard input that wait to be taken, at most; each has up to 1 MiB.
-const PIECES_QUEUED_MAX: usize = 2;
+/// Rooms that are lent to the thread that reads standard input: it fills one while the other is taken over.
+const ROOMS_N: usize = 2;
 
 /// Backs up what standard input gives, to its end, as one stream.
 ///
@@ -23,10 +21,16 @@ const PIECES_QUEUED_MAX: usize = 2;
 /// `dedump backup -- pg_dump app`, a [`CommandEngine`](crate::CommandEngine).
 ///
 /// It can dump once: the input is used up.
-pub struct StdinEngine<R = Stdin> {
+pub struct StdinEngine<R = Empty> {
     stream: String,
     options: StdinOptions,
-    reader: Mutex<Option<R>>,
+    input: Mutex<Option<Input<R>>>,
+}
+
+/// What is read.
+enum Input<R> {
+    Standard,
+    Reader(R),
 }
 
 /// Options of a [`StdinEngine`].
@@ -39,10 +43,14 @@ pub struct StdinOptions {
 impl StdinEngine {
     /// Creates an engine that names what comes from the process' standard input `stream`.
     ///
+    /// A thread of its own reads it, straight into what the repository takes: tokio's own standard input goes through small
+    /// buffers, and keeps the runtime from shutting down while it waits for input. This one starts with the dump, is left
+    /// behind when the dump is dropped, and dies with the process; what it had read ahead by then is lost.
+    ///
     /// # Errors
     /// [`Error::Invalid`]: there can't be such a stream.
     pub fn new(stream: impl Into<String>, options: StdinOptions) -> Result<Self> {
-        StdinEngine::with_reader(stream, Stdin::default(), options)
+        StdinEngine::create(stream.into(), Input::Standard, options)
     }
 }
 
@@ -52,27 +60,27 @@ impl<R: AsyncRead + Unpin + Send> StdinEngine<R> {
     /// # Errors
     /// [`Error::Invalid`]: there can't be such a stream.
     pub fn with_reader(stream: impl Into<String>, reader: R, options: StdinOptions) -> Result<Self> {
-        let stream = stream.into();
-        check_stream_name(&stream)?;
-        Ok(StdinEngine { stream, options, reader: Mutex::new(Some(reader)) })
+        StdinEngine::create(stream.into(), Input::Reader(reader), options)
     }
 
-    async fn run(&self, intake: &mut impl Intake) -> Result<Found> {
-        let taken = self.reader.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-        let mut reader = taken.ok_or_else(|| {
+    fn create(stream: String, input: Input<R>, options: StdinOptions) -> Result<Self> {
+        check_stream_name(&stream)?;
+        Ok(StdinEngine { stream, options, input: Mutex::new(Some(input)) })
+    }
+
+    async fn run(&self, intake: &mut impl Lender) -> Result<Found> {
+        let taken = self.input.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let input = taken.ok_or_else(|| {
             Error::Invalid(format!("the input of {:?} has been read already; make a new engine", self.stream))
         })?;
         let mut watch = Watch::default();
-        loop {
-            let read = reader
-                .read(intake.spare())
-                .await
-                .map_err(|error| Error::DumpFailed(format!("cannot read the input: {error}; nothing was stored")))?;
-            if read == 0 {
-                break;
+        match input {
+            Input::Standard => {
+                enlarge_pipe(io::stdin());
+                // The lock belongs to the thread. Its buffer is passed over by reads that are larger.
+                feed_blocking(|| io::stdin().lock(), intake, &mut watch).await?;
             }
-            watch.feed(&intake.spare()[..read]);
-            intake.advance(read).await?;
+            Input::Reader(reader) => feed(reader, intake, &mut watch).await?,
         }
         let mut found = content::judge(&self.stream, &watch, Expected::Anything, self.options.allow_empty)?;
         if !found.proven_whole {
@@ -100,106 +108,71 @@ impl<R: AsyncRead + Unpin + Send> Engine for StdinEngine<R> {
     }
 }
 
-/// The process' standard input, read by a thread of its own in pieces of up to 1 MiB.
-///
-/// tokio's own standard input goes through small buffers, and keeps the runtime from shutting down while it waits for input;
-/// this thread starts with the first read, is left behind when the reader is dropped, and dies with the process. What it had
-/// read ahead by then is lost.
-#[derive(Debug, Default)]
-pub struct Stdin {
-    pieces: Option<Pieces>,
+fn unreadable(error: io::Error) -> Error {
+    Error::DumpFailed(format!("cannot read the input: {error}; nothing was stored"))
 }
 
-impl AsyncRead for Stdin {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let pieces = match &mut self.pieces {
-            Some(pieces) => pieces,
-            none => {
-                enlarge_pipe(io::stdin());
-                // The lock belongs to the thread. Its buffer is passed over by reads that are larger.
-                none.insert(Pieces::of(|| io::stdin().lock())?)
-            }
-        };
-        pieces.poll_read(context, out)
-    }
-}
-
-/// Pieces that a thread reads ahead.
-#[derive(Debug)]
-struct Pieces {
-    /// A piece of no bytes is the end. A channel that closes without it means that the thread died.
-    pieces: mpsc::Receiver<io::Result<Piece>>,
-    /// Gives buffers back to the thread.
-    buffers: std::sync::mpsc::Sender<Vec<u8>>,
-    now: Piece,
-    taken: usize,
-    ended: bool,
-}
-
-/// A buffer, and how much of it was filled. Its length stays as it is: to make it anew would be to zero it.
-#[derive(Debug, Default)]
-struct Piece {
-    buffer: Vec<u8>,
-    filled: usize,
-}
-
-impl Pieces {
-    /// Starts a thread that opens a blocking reader and reads it to its end.
-    fn of<R: Read>(open: impl FnOnce() -> R + Send + 'static) -> io::Result<Pieces> {
-        let (sender, pieces) = mpsc::channel(PIECES_QUEUED_MAX);
-        let (buffers, free) = std::sync::mpsc::channel();
-        std::thread::Builder::new()
-            .name("dedump-stdin".to_owned())
-            .spawn(move || read_ahead(open(), &sender, &free))?;
-        Ok(Pieces { pieces, buffers, now: Piece::default(), taken: 0, ended: false })
-    }
-
-    fn poll_read(&mut self, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.taken == self.now.filled && !self.ended {
-            let next = std::task::ready!(self.pieces.poll_recv(context));
-            let next = next.unwrap_or_else(|| Err(io::Error::other("the thread that reads it has died")))?;
-            self.ended = next.filled == 0;
-            let used = std::mem::replace(&mut self.now, next);
-            self.taken = 0;
-            // Refused only by a thread that has ended and needs no more buffers.
-            let _ = self.buffers.send(used.buffer);
-        }
-        let piece = &self.now.buffer[self.taken..self.now.filled];
-        let piece = &piece[..piece.len().min(out.remaining())];
-        out.put_slice(piece);
-        self.taken += piece.len();
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Reads to the end or to an error, unless the receiver goes away before. A piece is full, unless it is the last: a pipe gives
-/// less at a time, and to hand over each such bit costs more than to read it.
-fn read_ahead(
-    mut input: impl Read,
-    pieces: &mpsc::Sender<io::Result<Piece>>,
-    free: &std::sync::mpsc::Receiver<Vec<u8>>,
-) {
+/// Reads everything into the intake, and shows it to the watch.
+async fn feed(mut reader: impl AsyncRead + Unpin, intake: &mut impl Lender, watch: &mut Watch) -> Result<()> {
     loop {
-        let mut buffer = free.try_recv().unwrap_or_default();
-        buffer.resize(PIPE_BYTES, 0);
-        let mut filled = 0;
+        let read = reader.read(intake.spare()).await.map_err(unreadable)?;
+        if read == 0 {
+            return Ok(());
+        }
+        watch.feed(&intake.spare()[..read]);
+        intake.advance(read).await?;
+    }
+}
+
+/// Likewise of a blocking reader, which a thread opens and reads.
+async fn feed_blocking<R: Read>(
+    open: impl FnOnce() -> R + Send + 'static,
+    intake: &mut impl Lender,
+    watch: &mut Watch,
+) -> Result<()> {
+    let (lender, rooms) = std::sync::mpsc::channel();
+    // Never full: there are no more rooms.
+    let (sender, mut filled) = mpsc::channel(ROOMS_N + 1);
+    let read = move || read_ahead(open(), &rooms, &sender);
+    std::thread::Builder::new().name("dedump-stdin".to_owned()).spawn(read).map_err(unreadable)?;
+    for _ in 0..ROOMS_N {
+        // Refused only by a thread that has ended and needs no more room.
+        let _ = lender.send(intake.lend());
+    }
+    loop {
+        // The thread says when it is at the end; a channel that closes before means that it died.
+        let died = || unreadable(io::Error::other("the thread that reads it has died"));
+        let Some(room) = filled.recv().await.ok_or_else(died)?.map_err(unreadable)? else { return Ok(()) };
+        watch.feed(room.bytes());
+        intake.put(room).await?;
+        let _ = lender.send(intake.lend());
+    }
+}
+
+/// A room that was filled; `None` at the end.
+type Filled<T> = io::Result<Option<T>>;
+
+/// Reads to the end or to an error, unless the receiver goes away before. A room is full, unless it is the last: a pipe gives
+/// less at a time, and to hand over each such bit costs more than to read it.
+fn read_ahead<T: Lent>(mut input: impl Read, rooms: &std::sync::mpsc::Receiver<T>, filled: &mpsc::Sender<Filled<T>>) {
+    while let Ok(mut room) = rooms.recv() {
         let end = loop {
-            match input.read(&mut buffer[filled..]) {
+            match input.read(room.spare()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => break Some(Err(error)),
-                Ok(0) => break Some(Ok(Piece::default())),
-                Ok(bytes_n) => filled += bytes_n,
+                Ok(0) => break Some(Ok(None)),
+                Ok(bytes_n) => room.advance(bytes_n),
             }
-            if filled == buffer.len() {
+            if room.spare().is_empty() {
                 break None;
             }
         };
-        if filled > 0 && pieces.blocking_send(Ok(Piece { buffer, filled })).is_err() {
+        // Nobody waits for it if the receiver has gone away.
+        if filled.blocking_send(Ok(Some(room))).is_err() {
             return;
         }
         if let Some(end) = end {
-            // Nobody waits for it if the receiver has gone away.
-            let _ = pieces.blocking_send(end);
+            let _ = filled.blocking_send(end);
             return;
         }
     }
@@ -225,6 +198,12 @@ mod tests {
             Err(Error::DumpFailed(why)) => why,
             other => panic!("{other:?}"),
         }
+    }
+
+    async fn run_blocking<R: Read>(open: impl FnOnce() -> R + Send + 'static) -> (Result<()>, Vec<u8>) {
+        let mut memory = Memory::new();
+        let fed = feed_blocking(open, &mut memory, &mut Watch::default()).await;
+        (fed, memory.bytes)
     }
 
     #[tokio::test]
@@ -263,9 +242,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_fails_fails_the_dump() {
-        let broken = PiecesReader(Pieces::of(|| Read::chain(WHOLE.as_bytes(), Fails)).expect("a thread"));
-        let why = failure(broken).await;
-        assert!(why.contains("cable pulled"), "{why}");
+        let (fed, bytes) = run_blocking(|| Read::chain(WHOLE.as_bytes(), Fails)).await;
+        let why = fed.expect_err("it fails").to_string();
+        assert!(why.contains("cable pulled") && bytes == WHOLE.as_bytes(), "{why}");
     }
 
     #[tokio::test]
@@ -287,9 +266,8 @@ mod tests {
     async fn the_reading_thread_gives_every_byte_in_order() {
         let input: Vec<u8> = (0..2_000_000u32).flat_map(u32::to_le_bytes).collect();
         let expected = input.clone();
-        let pieces = PiecesReader(Pieces::of(move || Trickles(io::Cursor::new(input))).expect("a thread"));
-        let (found, bytes) = run(pieces, StdinOptions::default()).await;
-        assert!(found.is_ok());
+        let (fed, bytes) = run_blocking(move || Trickles(io::Cursor::new(input))).await;
+        assert!(fed.is_ok());
         assert!(bytes == expected);
     }
 
@@ -301,7 +279,7 @@ mod tests {
                 std::panic::resume_unwind(Box::new("on purpose"))
             }
         }
-        let why = failure(PiecesReader(Pieces::of(|| Dies).expect("a thread"))).await;
+        let why = run_blocking(|| Dies).await.0.expect_err("it dies").to_string();
         assert!(why.contains("has died"), "{why}");
     }
 
@@ -320,18 +298,6 @@ mod tests {
     impl Read for Fails {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
             Err(io::Error::other("cable pulled"))
-        }
-    }
-
-    struct PiecesReader(Pieces);
-
-    impl AsyncRead for PiecesReader {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            out: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            self.0.poll_read(context, out)
         }
     }
 }

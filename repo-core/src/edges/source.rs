@@ -88,6 +88,32 @@ pub struct StreamWriter {
     sending: bool,
 }
 
+/// Room for the next bytes of a stream, to be filled where the stream's writer is not: see [`StreamWriter::lend`].
+pub struct Room {
+    window: Window,
+}
+
+impl Room {
+    /// Returns what is not filled yet; empty when all of it is.
+    pub fn spare(&mut self) -> &mut [u8] {
+        &mut self.window.bytes[self.window.filled..]
+    }
+
+    /// Notes that the first `bytes_n` bytes of [`spare`](Self::spare) are filled.
+    ///
+    /// # Panics
+    /// If there was less room.
+    pub fn advance(&mut self, bytes_n: usize) {
+        assert!(bytes_n <= self.window.bytes.len() - self.window.filled, "more was written than there was room for");
+        self.window.filled += bytes_n;
+    }
+
+    /// Returns what is filled.
+    pub fn bytes(&self) -> &[u8] {
+        self.window.bytes()
+    }
+}
+
 /// What travels from the sink to the pipeline.
 pub(crate) enum Piece {
     /// Stream `number` begins.
@@ -255,6 +281,26 @@ impl StreamWriter {
         if self.window.filled == self.window.bytes.len() { self.flush().await } else { Ok(()) }
     }
 
+    /// Returns room for bytes that another thread reads; [`put`](Self::put) appends them. Saves a copy.
+    pub fn lend(&self) -> Room {
+        Room { window: self.inner.pool.take() }
+    }
+
+    /// Appends what a room holds. Waits while the repository is busy.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]: the backup has already failed elsewhere. [`Error::Invalid`]: a room of another dump.
+    pub async fn put(&mut self, room: Room) -> Result<()> {
+        self.check_whole()?;
+        if !Arc::ptr_eq(&room.window.pool.free, &self.inner.pool.free) {
+            return Err(Error::Invalid("this room was lent by a stream of another dump".to_owned()));
+        }
+        if self.window.filled > self.window.start {
+            self.flush().await?;
+        }
+        if room.bytes().is_empty() { Ok(()) } else { self.send(room.window).await }
+    }
+
     /// Appends everything that a reader gives, and returns how much that was.
     ///
     /// # Errors
@@ -297,6 +343,10 @@ impl StreamWriter {
 
     async fn flush(&mut self) -> Result<()> {
         let window = std::mem::replace(&mut self.window, self.inner.pool.take());
+        self.send(window).await
+    }
+
+    async fn send(&mut self, window: Window) -> Result<()> {
         self.sending = true;
         self.inner.send(Piece::Bytes { number: self.number, window }).await?;
         self.sending = false;
