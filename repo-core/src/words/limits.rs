@@ -98,7 +98,7 @@ pub const WINDOW_BYTES: usize = MIB;
 /// Windows that wait between two stages of a backup, at most.
 pub const WINDOWS_QUEUED_MAX: usize = 1;
 /// Blobs that are being compressed, or wait to be sealed, at most.
-pub const BLOBS_ENCODED_MAX: usize = 3;
+pub const BLOBS_ENCODED_MAX: usize = 4;
 /// Blobs that wait between two stages of a backup, at most.
 pub const BLOBS_QUEUED_MAX: usize = 1;
 /// Blobs whose bases are read side by side, at most.
