@@ -52,22 +52,30 @@ class Cost:
         return Cost(self.wall + other.wall, self.cpu + other.cpu, max(self.peak, other.peak))
 
 
-def run(command, env, stdin=None, digest=None):
-    """Runs a command to a good end. Its input comes from a pipe, as that of a dump does; its output is thrown away or hashed."""
+def run(command, env, stdin=None, digest=None, drained=False):
+    """Runs a command to a good end. Its input comes from a pipe, as that of a dump does; its output is thrown away, by another
+    process at the end of a pipe if it is to be drained, or hashed."""
+    # What others wrote would be written to the disk at this command's expense.
+    os.sync()
+    drain = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) if drained else None
     feeder = subprocess.Popen(['cat', stdin], stdout=subprocess.PIPE) if stdin else None
     with tempfile.TemporaryFile() as said:
-        out = subprocess.PIPE if digest else subprocess.DEVNULL
+        out = subprocess.PIPE if digest else drain.stdin if drain else subprocess.DEVNULL
         source = feeder.stdout if feeder else subprocess.DEVNULL
         started = time.perf_counter()
         process = subprocess.Popen([str(word) for word in command], stdin=source, stdout=out, stderr=said, env=env)
         if feeder:
             feeder.stdout.close()
+        if drain:
+            drain.stdin.close()
         if digest:
             while piece := process.stdout.read(MIB):
                 digest.update(piece)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
+        if drain:
+            drain.wait()
         if feeder and feeder.wait() != 0:
             raise Failed(f'{command[0]} did not read its input to the end')
         if process.returncode != 0:
@@ -119,7 +127,7 @@ class Tool:
         return self.all([self.backup_command(day)], stdin=path)
 
     def restore(self, day, digest=None):
-        return self.all([self.restore_command(day)], digest=digest)
+        return self.all([self.restore_command(day)], digest=digest, drained=digest is None)
 
 
 class Dedump(Tool):

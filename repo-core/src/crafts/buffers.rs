@@ -134,7 +134,7 @@ mod tests {
             })
             .collect();
         drop(many);
-        let kept_bytes: usize = buffers.0.lock().expect("nobody panicked").iter().map(Vec::capacity).sum();
+        let kept_bytes: usize = buffers.0.buffers.lock().expect("nobody panicked").iter().map(Vec::capacity).sum();
         assert_eq!(kept_bytes, BUFFERS_KEPT_BYTES_MAX);
     }
 

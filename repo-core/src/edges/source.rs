@@ -487,6 +487,41 @@ pub fn check_stream_name(name: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn rooms_are_appended_in_their_order_and_only_to_their_own_dump() {
+        let ((sink, pieces), (other, _others)) = (Sink::create(10, None), Sink::create(20, None));
+        let read = tokio::spawn(async move {
+            let (mut pieces, mut bytes, mut pieces_n) = (pieces, Vec::new(), 0);
+            while let Some(piece) = pieces.recv().await {
+                if let Piece::Bytes { window, .. } = piece {
+                    assert_eq!(window.start, 10, "there is room in front");
+                    bytes.extend_from_slice(window.bytes());
+                    pieces_n += 1;
+                }
+            }
+            (bytes, pieces_n)
+        });
+        let mut stream = sink.stream("a").await.expect("opens");
+        let fill = |mut room: Room, bytes: &[u8]| {
+            for byte in bytes {
+                room.spare()[0] = *byte;
+                room.advance(1);
+            }
+            room
+        };
+        stream.write(b"written ").await.expect("takes it");
+        let (first, second) = (fill(stream.lend(), b"first "), fill(stream.lend(), b"second "));
+        stream.put(first).await.expect("takes it");
+        stream.put(stream.lend()).await.expect("takes nothing");
+        stream.write(b"between ").await.expect("takes it");
+        stream.put(second).await.expect("takes it");
+        let strange = fill(other.stream("a").await.expect("opens").lend(), b"strange");
+        assert!(matches!(stream.put(strange).await, Err(Error::Invalid(_))));
+        stream.finish(BTreeMap::new()).await.expect("finishes");
+        drop(sink);
+        assert_eq!(read.await.expect("reads"), (b"written first between second ".to_vec(), 4));
+    }
+
     #[test]
     fn a_stream_is_no_folder_of_another() {
         let names = BTreeMap::from([("a/b".to_owned(), ()), ("c".to_owned(), ())]);

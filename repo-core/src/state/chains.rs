@@ -420,3 +420,100 @@ pub fn prefix(parts: &[Part], blobs: &Blobs) -> Option<Bytes> {
     }
     Some(blobs.buffers.share(prefix))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crafts::compress::{DeltaCompressor, Effort};
+    use crate::edges::store::Store;
+    use crate::format::contents::{BaseEntry, ChunkEntry};
+    use crate::format::header::HEADER_BYTES;
+    use crate::format::names::PackKind;
+    use crate::format::pack::{Delta, EncodedBlob, PackWriter};
+    use crate::state::index::{Location, PackNumber};
+    use crate::state::repository::{CreateOptions, Credential, Repository};
+
+    const BLOB_BYTES: usize = 100_000;
+    const BLOBS_N: u8 = 4;
+
+    fn plain(number: u8) -> Vec<u8> {
+        let mut plain = vec![0; BLOB_BYTES];
+        blake3::Hasher::new().update(&[number]).finalize_xof().fill(&mut plain);
+        plain
+    }
+
+    /// The jobs of a blob that is stored whole and of deltas in its pack, each against the one before.
+    fn chain(sealer: Sealer<'_>) -> Vec<SealedJob> {
+        let mut writer = PackWriter::create(PackKind::Data, sealer, [7; 32], Vec::new());
+        let (id, plain_bytes) = (|number: u8| ChunkId([number; 32]), BLOB_BYTES as u32);
+        for number in 0..BLOBS_N {
+            let chunks = vec![ChunkEntry { id: id(number), plain_bytes }];
+            let blob = match number.checked_sub(1) {
+                None => {
+                    EncodedBlob { encoding: Encoding::Stored, encoded: plain(number), plain_bytes, chunks, delta: None }
+                }
+                Some(before) => {
+                    let prefix = plain(before);
+                    let mut compressor = DeltaCompressor::new(Effort::Quick).expect("set up");
+                    let encoded = compressor.compress(&plain(number), &prefix).expect("compresses");
+                    let bases = vec![BaseEntry { id: id(before), start: 0, plain_bytes }];
+                    let delta = Delta { depth: number, generation: u32::from(number), bases, likes: vec![0] };
+                    EncodedBlob { encoding: Encoding::ZstdPrefix, encoded, plain_bytes, chunks, delta: Some(delta) }
+                }
+            };
+            writer.push(blob);
+        }
+        let (contents, bytes) = writer.finish();
+        let bytes = Bytes::from(bytes);
+        let (mut offset, mut jobs) = (HEADER_BYTES as u64, Vec::<SealedJob>::new());
+        for (blob, entry) in (0..).zip(&contents.blobs) {
+            let (pack, place, sealed_bytes) = (PackNumber(0), entry.into(), entry.sealed_bytes);
+            let location = Location { pack, blob, offset, sealed_bytes, place, start: 0, plain_bytes };
+            let before = jobs.last().map(|job| job.job.found.blob_key());
+            let prefix = before.map(|blob| Part { blob, start: 0, plain_bytes }).into_iter().collect();
+            let found = Found { info: contents.info, location, trailer_start: 0 };
+            let range = location.range();
+            let sealed = bytes.slice(range.start as usize..range.end as usize);
+            jobs.push(SealedJob { job: Job { found, prefix }, sealed });
+            offset = range.end;
+        }
+        jobs
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_only_others_needed_goes_when_there_is_no_room() {
+        let secret = Credential::generate_key_file().expect("random");
+        let created = Repository::create(Store::memory(), &secret, CreateOptions::default()).await;
+        let repository = created.expect("creates");
+        let inner = repository.clone();
+        let work = move || {
+            let sealer = inner.sealer();
+            let keys: Vec<BlobKey> = chain(sealer).iter().map(|job| job.job.found.blob_key()).collect();
+            let wanted = HashSet::from([keys[3]]);
+            let held = |blobs: &Blobs| -> Vec<usize> { (0..4).filter(|number| blobs.has(&keys[*number])).collect() };
+            // Their order does not matter.
+            let jobs = || chain(sealer).into_iter().rev().collect();
+
+            let mut blobs = Blobs::default();
+            decode_jobs(sealer, jobs(), &mut blobs, None).expect("decodes");
+            assert_eq!(held(&blobs), [0, 1, 2, 3]);
+            for (key, number) in keys.iter().zip(0..) {
+                assert!(blobs.get(key).is_some_and(|blob| *blob == plain(number)), "{number}");
+            }
+
+            for (bytes, left) in [(0, &[3][..]), (2 * BLOB_BYTES, &[0, 3]), (10 * BLOB_BYTES, &[0, 1, 2, 3])] {
+                let mut blobs = Blobs::default();
+                decode_jobs(sealer, jobs(), &mut blobs, Some(Room { wanted: &wanted, bytes })).expect("decodes");
+                assert_eq!(held(&blobs), left, "with room for {bytes}");
+                assert!(blobs.get(&keys[3]).is_some_and(|blob| *blob == plain(3)));
+            }
+
+            // What was there before stays: whoever put it there knows what for.
+            let (mut blobs, mut rest) = (Blobs::default(), chain(sealer));
+            decode_jobs(sealer, vec![rest.remove(0)], &mut blobs, None).expect("decodes");
+            decode_jobs(sealer, rest, &mut blobs, Some(Room { wanted: &wanted, bytes: 0 })).expect("decodes");
+            assert_eq!(held(&blobs), [0, 3]);
+        };
+        repository.cpu.run(work).await;
+    }
+}
