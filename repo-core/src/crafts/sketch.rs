@@ -92,7 +92,8 @@ fn samples(stride: &[u8; STRIDE + WINDOW_BYTES]) -> impl Iterator<Item = usize> 
     }
     (0..STRIDE / 64).flat_map(move |block| {
         // A bit a place: that is 16 questions to ask, of which half are answered with yes, instead of 128.
-        let mut flags = (0..8).fold(0, |flags, group| flags | bits(word(&chosen, block * 64 + group * 8)) << (group * 8));
+        let mut flags =
+            (0..8).fold(0, |flags, group| flags | bits(word(&chosen, block * 64 + group * 8)) << (group * 8));
         std::iter::from_fn(move || {
             let at = (flags != 0).then(|| block * 64 + flags.trailing_zeros() as usize);
             flags &= flags.wrapping_sub(1);

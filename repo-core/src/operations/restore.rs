@@ -12,7 +12,7 @@ use crate::state::repository::Repository;
 use crate::state::snapshots::Snapshot;
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
-    NODE_ENTRIES_MAX, RESTORE_AHEAD_BYTES_MAX, RESTORE_WINDOWS_AHEAD, RESTORE_WINDOWS_AHEAD_FAR,
+    NODE_ENTRIES_MAX, RESTORE_AHEAD_BYTES_MAX, RESTORE_HELD_BYTES_MAX, RESTORE_WINDOWS_AHEAD, RESTORE_WINDOWS_AHEAD_FAR,
 };
 use bytes::Bytes;
 use futures::future::try_join3;
@@ -165,7 +165,7 @@ type Roomed = (ReadWindow, OwnedSemaphorePermit);
 /// decoder with a reply half read: what is on its way comes while a window is decoded.
 async fn read(fetcher: &Fetcher, stream: &StreamRecord, sender: mpsc::UnboundedSender<Roomed>) -> Result<()> {
     let root = Root { id: stream.root, level: stream.root_level, bytes: stream.bytes, chunks_n: stream.chunks_n };
-    let state = (ManifestReader::create(root), VecDeque::new(), Planner::default(), false);
+    let state = (ManifestReader::create(root), VecDeque::new(), Planner::holding(RESTORE_HELD_BYTES_MAX), false);
     let windows = stream::try_unfold(state, move |(mut reader, mut chunks, mut planner, mut at_end)| async move {
         while planner.wants_more() && !(at_end && chunks.is_empty()) {
             // A window's worth at least, so that no window ends because a leaf does.

@@ -49,8 +49,9 @@ impl Window {
 }
 
 /// Plans windows ahead of their reading.
-#[derive(Default)]
 pub struct Planner {
+    /// Plaintext of blobs that is held for later windows, at most.
+    held_bytes_max: usize,
     /// Windows that are planned and not yet taken.
     queue: VecDeque<Planned>,
     taken_n: usize,
@@ -73,6 +74,11 @@ struct Held {
 }
 
 impl Planner {
+    /// Creates a planner that holds so many bytes of blobs for later windows, at most.
+    pub fn holding(held_bytes_max: usize) -> Self {
+        Planner { held_bytes_max, queue: VecDeque::new(), taken_n: 0, held: HashMap::new() }
+    }
+
     /// Returns whether more windows should be planned before the next one is taken.
     pub fn wants_more(&self) -> bool {
         self.queue.len() < RESTORE_WINDOWS_PLANNED
@@ -145,7 +151,7 @@ impl Planner {
         let fits = |held: &&Held| {
             let more_bytes = besides_bytes + held.plain_bytes;
             let mut between = self.queue.range(held.until - self.taken_n..number - self.taken_n);
-            between.all(|planned| planned.held_bytes + more_bytes <= RESTORE_HELD_BYTES_MAX)
+            between.all(|planned| planned.held_bytes + more_bytes <= self.held_bytes_max)
         };
         self.held.get(key).filter(fits).map(|held| held.plain_bytes)
     }
@@ -311,7 +317,7 @@ async fn fetch_alone(fetcher: &Fetcher, entries: &VecDeque<LeafEntry>) -> Result
 /// # Errors
 /// As [`Assembly::decode`], with the pack; nothing is tried twice.
 pub async fn fetch_window(fetcher: &Fetcher, chunks: &mut VecDeque<Wanted>) -> Result<Vec<Bytes>, PackFailure> {
-    let mut planner = Planner::default();
+    let mut planner = Planner::holding(RESTORE_HELD_BYTES_MAX);
     let no_pack = |error| PackFailure { pack: NO_PACK, error };
     planner.plan(fetcher, chunks).await.map_err(no_pack)?;
     let window = planner.take().expect("one was planned");

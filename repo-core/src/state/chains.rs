@@ -380,7 +380,9 @@ pub fn decode_jobs(
         for key in used {
             let Some(users_n) = users.get_mut(&key) else { continue };
             *users_n -= 1;
-            if *users_n == 0 && room.as_ref().is_some_and(|room| !room.wanted.contains(&key) && blobs.bytes() > room.bytes) {
+            if *users_n == 0
+                && room.as_ref().is_some_and(|room| !room.wanted.contains(&key) && blobs.bytes() > room.bytes)
+            {
                 blobs.remove(&key);
             }
         }
@@ -390,7 +392,11 @@ pub fn decode_jobs(
 }
 
 /// Opens and inflates one blob whose bases are there. Its prefix is there no longer than that takes.
-fn decode_job(sealer: Sealer<'_>, SealedJob { job, sealed }: &SealedJob, blobs: &Blobs) -> Result<(BlobKey, Bytes), PackFailure> {
+fn decode_job(
+    sealer: Sealer<'_>,
+    SealedJob { job, sealed }: &SealedJob,
+    blobs: &Blobs,
+) -> Result<(BlobKey, Bytes), PackFailure> {
     let found = job.found;
     let failed = |error| PackFailure { pack: found.info.id, error };
     let opener = PackOpener::new(sealer, found.info).map_err(failed)?;

@@ -136,7 +136,8 @@ impl Packer<'_> {
         // Boxed, or the compiler can't see that a backup may go from thread to thread.
         let pieces = stream::unfold(pieces, take).boxed();
         // While one is sealed, the next are encoded.
-        let encoded = pieces.map(|piece| self.encode(piece.into(), lock(&chooser).effort())).buffered(BLOBS_ENCODED_MAX);
+        let encoded =
+            pieces.map(|piece| self.encode(piece.into(), lock(&chooser).effort())).buffered(BLOBS_ENCODED_MAX);
         let mut encoded = std::pin::pin!(encoded);
         let mut open = None;
         let mut begun = Instant::now();

@@ -22,9 +22,7 @@ use crate::format::pack::{Delta, EncodedBlob, PackContents, PackOpener};
 use crate::format::record::Sealer;
 use crate::words::error::{Error, Result};
 use crate::words::id::{ChunkId, PackId};
-use crate::words::limits::{
-    BLOB_CHUNKS_MAX, BLOB_PLAIN_BYTES_TARGET, RESTORE_WINDOW_BYTES, RESTORE_WINDOWS_AHEAD,
-};
+use crate::words::limits::{BLOB_CHUNKS_MAX, BLOB_PLAIN_BYTES_TARGET, RESTORE_WINDOW_BYTES, RESTORE_WINDOWS_AHEAD};
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, HashMap, HashSet};

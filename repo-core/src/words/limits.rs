@@ -220,3 +220,6 @@ pub const NODE_BLOBS_CACHED_MAX: usize = 16;
 pub const META_PACKS_HELD_MAX: usize = 8;
 /// Packs that a check reads and holds at once, at most.
 pub const CHECK_PACKS_MAX: usize = 2;
+/// Plaintext of bases that a check holds for later deltas, at most: it takes them in the order of their bases, and needs less
+/// than a restore.
+pub const CHECK_HELD_BYTES_MAX: usize = 80 * MIB;

@@ -11,6 +11,7 @@ use crate::state::chains::{self, Find, PackFailure};
 use crate::state::fetch::Fetcher;
 use crate::state::index::{BlobKey, Found};
 use crate::words::error::{Error, Result};
+use crate::words::limits::CHECK_HELD_BYTES_MAX;
 use std::collections::VecDeque;
 
 /// Decodes deltas, each given as its chunks; returns the chunks that are damaged.
@@ -28,7 +29,8 @@ pub(super) async fn check(
     by_root.sort_by_key(|(root, depth, key, _)| (*root, *depth, *key));
     let mut chunks: VecDeque<Wanted> = by_root.into_iter().flat_map(|(_, _, _, delta)| delta).collect();
 
-    let (mut planner, mut assembly, mut damaged) = (Planner::default(), Assembly::default(), DamagedChunks::new());
+    let mut planner = Planner::holding(CHECK_HELD_BYTES_MAX);
+    let (mut assembly, mut damaged) = (Assembly::default(), DamagedChunks::new());
     loop {
         while planner.wants_more() && !chunks.is_empty() {
             planner.plan(fetcher, &mut chunks).await?;
