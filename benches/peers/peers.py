@@ -198,7 +198,7 @@ class Rustic(Restic):
         key = server.environment['AWS_ACCESS_KEY_ID']
         options = {'BUCKET': 'bench', 'ROOT': f'/{self.name}', 'ENDPOINT': server.endpoint, 'REGION': 'us-east-1',
                    'ACCESS_KEY_ID': key, 'SECRET_ACCESS_KEY': key}
-        self.env.update({f'RUSTIC_REPO_OPT_{name}': value for name, value in options.items()})
+        self.env.update({f'OPENDAL_{name}': value for name, value in options.items()})
         return True
 
     def init(self):
@@ -261,6 +261,7 @@ class Files(Tool):
         return self.repository / f'day{day}'
 
     def backup(self, day, path):
+        os.sync()
         with open(self.path(day), 'wb') as out:
             started = time.perf_counter()
             with open(path, 'rb') as source:

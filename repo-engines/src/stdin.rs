@@ -7,6 +7,7 @@ use crate::intake::{Lender, Lent};
 use dedump_core::{Engine, Error, Result, Sink, Verdict, async_trait, check_stream_name};
 use std::io::{self, Read};
 use std::sync::Mutex;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, Empty};
 use tokio::sync::mpsc;
 
@@ -152,19 +153,29 @@ async fn feed_blocking<R: Read>(
 /// A room that was filled; `None` at the end.
 type Filled<T> = io::Result<Option<T>>;
 
+/// A read that gives less is followed by a short pause …
+const READ_BYTES_MIN: usize = 256 * 1024;
+/// … so long. Whoever writes quickly fills the pipe meanwhile; else reader and writer wait for its lock in turns, and a sixth of
+/// what a pipe costs is lost on that.
+const PAUSE: Duration = Duration::from_micros(50);
+
 /// Reads to the end or to an error, unless the receiver goes away before. A room is full, unless it is the last: a pipe gives
 /// less at a time, and to hand over each such bit costs more than to read it.
 fn read_ahead<T: Lent>(mut input: impl Read, rooms: &std::sync::mpsc::Receiver<T>, filled: &mpsc::Sender<Filled<T>>) {
     while let Ok(mut room) = rooms.recv() {
         let end = loop {
-            match input.read(room.spare()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            let read = match input.read(room.spare()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => break Some(Err(error)),
                 Ok(0) => break Some(Ok(None)),
-                Ok(bytes_n) => room.advance(bytes_n),
-            }
+                Ok(bytes_n) => bytes_n,
+            };
+            room.advance(read);
             if room.spare().is_empty() {
                 break None;
+            }
+            if read < READ_BYTES_MIN {
+                std::thread::sleep(PAUSE);
             }
         };
         // Nobody waits for it if the receiver has gone away.

@@ -12,6 +12,7 @@ mod redis;
 mod rows;
 mod several;
 mod sqlite;
+mod stdout;
 mod tree;
 mod way;
 
@@ -24,19 +25,18 @@ use crate::{human, output};
 use clap::Args;
 use clickhouse::ClickHouseArgs;
 use database::DatabaseArgs;
-use dedump_core::{
-    Existing, FileTarget, RestoreOptions, RestoreReport, Snapshot, StreamRecord, Target, WriterTarget, find, restore,
-};
+use dedump_core::{Existing, FileTarget, RestoreOptions, RestoreReport, Snapshot, StreamRecord, Target, find, restore};
 use dedump_engines::postgres::AsDumped;
 use mongodb::MongoArgs;
 use mysql::MysqlArgs;
 use redis::RedisArgs;
 use serde_json::json;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use stdout::Stdout;
 use tree::TreeArgs;
 
 /// Restore a snapshot to files, standard output or a database
@@ -209,7 +209,7 @@ pub fn run(context: &Context, args: RestoreArgs) -> Outcome {
         let place = place(&args, to, &streams)?;
         let paths = paths(&place, &streams);
         let mut target: Box<dyn Target> = match place {
-            Place::Stdout => Box::new(AsDumped::new(WriterTarget(Stdout { closed: Arc::clone(&closed) }))),
+            Place::Stdout => Box::new(AsDumped::new(Stdout::new(Arc::clone(&closed)))),
             Place::Files(target) => Box::new(AsDumped::new(target)),
         };
         let meter = context.started_meter(Work::Restore(streams.iter().map(|stream| stream.bytes).sum()));
@@ -365,30 +365,4 @@ fn to_text(snapshot: &Snapshot, paths: &[(String, PathBuf)], report: &RestoreRep
         text.push_str(&format!("  and {} more\n", human::count(report.streams_n - 20)));
     }
     text
-}
-
-/// Standard output that remembers that its reader went away.
-struct Stdout {
-    closed: Arc<AtomicBool>,
-}
-
-impl Stdout {
-    fn noting<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
-            self.closed.store(true, Ordering::Relaxed);
-        }
-        result
-    }
-}
-
-impl Write for Stdout {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let result = io::stdout().write(bytes);
-        self.noting(result)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let result = io::stdout().flush();
-        self.noting(result)
-    }
 }
