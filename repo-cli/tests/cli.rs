@@ -555,6 +555,18 @@ fn nobody_reading_the_output_is_no_panic() {
 }
 
 #[test]
+fn output_that_takes_no_more_is_an_error_with_its_reason() {
+    let place = Place::new();
+    place.back_up("app.dump", &noise(1, 2_000_000));
+    let full = fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let mut restore = place.command(["restore", "latest", "--to", "-"]);
+    let output = restore.stdout(full).stderr(Stdio::piped()).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("dedump: cannot write the output: No space left on device"), "{said}");
+}
+
+#[test]
 fn the_demonstration_runs_and_everything_comes_back() {
     let place = Place::empty();
     let told = place.json(["demo", "--days", "3", "--size", "1", "--dir", &place.text("demo")]);

@@ -10,7 +10,7 @@
 //! days 2 to 9 add 69 MiB instead of 75. Chunks of one run may have older selves of several generations; so the depth of what
 //! is taken has the same bound.
 
-use super::chains::{self, Blobs, Find, Job, PackFailure, Part, Room};
+use super::chains::{self, Blobs, Budget, Find, Job, PackFailure, Part};
 use super::fetch::{Fetcher, cut};
 use super::index::{BlobKey, ChunkNumber, Found};
 use super::parent::{Like, ParentChunk};
@@ -331,8 +331,8 @@ impl<'a> BaseReader<'a> {
         let (id, keys, mut blobs) = (repository.id(), Arc::clone(&repository.keys), std::mem::take(&mut self.blobs));
         let work = move || {
             let wanted: HashSet<BlobKey> = parts.iter().flatten().map(|part| part.blob).collect();
-            let room = Room { wanted: &wanted, bytes: 2 * DELTA_READ_BYTES_TARGET };
-            let decoded = chains::decode_jobs(Sealer { repository: id, keys: &keys }, sealed, &mut blobs, Some(room));
+            let budget = Budget { wanted: &wanted, bytes: 2 * DELTA_READ_BYTES_TARGET };
+            let decoded = chains::decode_jobs(Sealer { repository: id, keys: &keys }, sealed, &mut blobs, Some(budget));
             let prefixes = decoded.and_then(|()| verify(&keys, unverified, &blobs)).map(|()| {
                 let prefix =
                     |parts: Vec<Part>| chains::prefix(&parts, &blobs).expect("the bases are there and verified");

@@ -335,7 +335,7 @@ impl Blobs {
 
 /// What of the blobs that are decoded is wanted in the end, and how many bytes of all of them may be held meanwhile before
 /// the others go.
-pub struct Room<'a> {
+pub struct Budget<'a> {
     /// The blobs that are wanted.
     pub wanted: &'a HashSet<BlobKey>,
     /// Bytes of plaintext.
@@ -345,7 +345,7 @@ pub struct Room<'a> {
 /// Blobs that are decoded side by side, at most; more would only be held for longer.
 const DECODED_AT_ONCE: usize = 8;
 
-/// Opens and inflates blobs side by side, each when all its bases are in `blobs`; adds them. With a room, what is decoded only
+/// Opens and inflates blobs side by side, each when all its bases are in `blobs`; adds them. With a budget, what is decoded only
 /// for others goes when none of these is left and more bytes are held than that allows. Chunk ids are not checked. Only for
 /// work on the processor's pool.
 ///
@@ -355,7 +355,7 @@ pub fn decode_jobs(
     sealer: Sealer<'_>,
     mut jobs: Vec<SealedJob>,
     blobs: &mut Blobs,
-    room: Option<Room<'_>>,
+    budget: Option<Budget<'_>>,
 ) -> Result<(), PackFailure> {
     let mut users: HashMap<BlobKey, usize> = jobs.iter().map(|job| (job.job.found.blob_key(), 0)).collect();
     for part in jobs.iter().flat_map(|job| &job.job.prefix) {
@@ -381,7 +381,7 @@ pub fn decode_jobs(
             let Some(users_n) = users.get_mut(&key) else { continue };
             *users_n -= 1;
             if *users_n == 0
-                && room.as_ref().is_some_and(|room| !room.wanted.contains(&key) && blobs.bytes() > room.bytes)
+                && budget.as_ref().is_some_and(|budget| !budget.wanted.contains(&key) && blobs.bytes() > budget.bytes)
             {
                 blobs.remove(&key);
             }
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_only_others_needed_goes_when_there_is_no_room() {
+    async fn what_only_others_needed_goes_when_the_budget_is_small() {
         let secret = Credential::generate_key_file().expect("random");
         let created = Repository::create(Store::memory(), &secret, CreateOptions::default()).await;
         let repository = created.expect("creates");
@@ -509,7 +509,7 @@ mod tests {
 
             for (bytes, left) in [(0, &[3][..]), (2 * BLOB_BYTES, &[0, 3]), (10 * BLOB_BYTES, &[0, 1, 2, 3])] {
                 let mut blobs = Blobs::default();
-                decode_jobs(sealer, jobs(), &mut blobs, Some(Room { wanted: &wanted, bytes })).expect("decodes");
+                decode_jobs(sealer, jobs(), &mut blobs, Some(Budget { wanted: &wanted, bytes })).expect("decodes");
                 assert_eq!(held(&blobs), left, "with room for {bytes}");
                 assert!(blobs.get(&keys[3]).is_some_and(|blob| *blob == plain(3)));
             }
@@ -517,7 +517,7 @@ mod tests {
             // What was there before stays: whoever put it there knows what for.
             let (mut blobs, mut rest) = (Blobs::default(), chain(sealer));
             decode_jobs(sealer, vec![rest.remove(0)], &mut blobs, None).expect("decodes");
-            decode_jobs(sealer, rest, &mut blobs, Some(Room { wanted: &wanted, bytes: 0 })).expect("decodes");
+            decode_jobs(sealer, rest, &mut blobs, Some(Budget { wanted: &wanted, bytes: 0 })).expect("decodes");
             assert_eq!(held(&blobs), [0, 3]);
         };
         repository.cpu.run(work).await;
