@@ -9,7 +9,8 @@
 
 It prints tables in Markdown to standard output and what it does to standard error. What a tool restores is compared with what it
 was given before any of its figures counts: a tool that stores yesterday's bytes is fast. Tools take turns step by step, so that what
-others do on the machine meets all of them; input lies in the page cache, repositories on the disk of `--work`. `benches/peers/install`
+others do on the machine meets all of them; repositories are on the disk of `--work`, and what is read, input and repository, lies in
+the page cache. `benches/peers/install`
 puts the tools there first: borg and rustic are built, which takes a quarter of an hour once.
 """
 import argparse
@@ -57,6 +58,8 @@ def run(command, env, stdin=None, digest=None, drained=False):
     process at the end of a pipe if it is to be drained, or hashed."""
     # What others wrote would be written to the disk at this command's expense.
     os.sync()
+    if stdin:
+        warm(stdin)
     drain = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) if drained else None
     feeder = subprocess.Popen(['cat', stdin], stdout=subprocess.PIPE) if stdin else None
     with tempfile.TemporaryFile() as said:
@@ -83,6 +86,16 @@ def run(command, env, stdin=None, digest=None, drained=False):
             words = said.read().decode(errors='replace').strip().splitlines()[-3:]
             raise Failed(f'{" ".join(map(str, command))}: exit {process.returncode}: {" / ".join(words)}')
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def warm(path):
+    """Brings a file, or all files of a folder, back into the page cache: systems that save memory drop what nobody has read for a
+    minute, and the tools take turns."""
+    path = Path(path)
+    for file in (entry for entry in (path.rglob('*') if path.is_dir() else [path]) if entry.is_file()):
+        with open(file, 'rb') as opened:
+            while opened.read(MIB):
+                pass
 
 
 def stored_bytes(path):
@@ -333,6 +346,7 @@ class Bench:
 
     def measure(self, step, tool, action, bytes_in=None):
         before = stored_bytes(tool.repository)
+        warm(tool.repository)
         cost = action()
         self.figures.setdefault((step, tool.name), []).append(cost)
         added = stored_bytes(tool.repository) - before
