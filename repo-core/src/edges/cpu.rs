@@ -24,6 +24,11 @@ impl Cpu {
         Ok(Cpu(Arc::new(pool)))
     }
 
+    /// Returns how many threads the pool has.
+    pub fn threads_n(&self) -> usize {
+        self.0.current_num_threads()
+    }
+
     /// Runs a window of work on the pool. If the caller goes away, the work ends on its own and its result is dropped;
     /// if the work panics, the caller does.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -18,7 +18,7 @@ use crate::format::record::Sealer;
 use crate::format::snapshot::Totals;
 use crate::words::error::{Error, Result};
 use crate::words::limits::{
-    BLOBS_ENCODED_MAX, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, KIB, UPLOADS_MAX, UPLOADS_MAX_NEAR,
+    BLOBS_ENCODED_MAX, BLOBS_ENCODED_MIN, DELTA_GAIN_SHARE_MIN, DELTA_SAMPLE_BYTES, KIB, UPLOADS_MAX, UPLOADS_MAX_NEAR,
 };
 use futures::StreamExt;
 use futures::future::{self, BoxFuture, Either};
@@ -136,8 +136,8 @@ impl Packer<'_> {
         // Boxed, or the compiler can't see that a backup may go from thread to thread.
         let pieces = stream::unfold(pieces, take).boxed();
         // While one is sealed, the next are encoded.
-        let encoded =
-            pieces.map(|piece| self.encode(piece.into(), lock(&chooser).effort())).buffered(BLOBS_ENCODED_MAX);
+        let at_once = (2 * self.repository.cpu.threads_n()).clamp(BLOBS_ENCODED_MIN, BLOBS_ENCODED_MAX);
+        let encoded = pieces.map(|piece| self.encode(piece.into(), lock(&chooser).effort())).buffered(at_once);
         let mut encoded = std::pin::pin!(encoded);
         let mut open = None;
         let mut begun = Instant::now();

@@ -97,8 +97,10 @@ pub const LABEL_BYTES_MAX: usize = 1024;
 pub const WINDOW_BYTES: usize = MIB;
 /// Windows that wait between two stages of a backup, at most.
 pub const WINDOWS_QUEUED_MAX: usize = 1;
-/// Blobs that are being compressed, or wait to be sealed, at most.
-pub const BLOBS_ENCODED_MAX: usize = 4;
+/// Blobs that are being compressed, or wait to be sealed, at most; two for each thread of the pool, within these.
+pub const BLOBS_ENCODED_MAX: usize = 16;
+/// See [`BLOBS_ENCODED_MAX`].
+pub const BLOBS_ENCODED_MIN: usize = 4;
 /// Blobs that wait between two stages of a backup, at most.
 pub const BLOBS_QUEUED_MAX: usize = 1;
 /// Blobs whose bases are read side by side, at most.
