@@ -146,6 +146,7 @@ async fn feed_blocking<R: Read>(
         let Some(room) = filled.recv().await.ok_or_else(died)?.map_err(unreadable)? else { return Ok(()) };
         watch.feed(room.bytes());
         intake.put(room).await?;
+        // As above.
         let _ = lender.send(intake.lend());
     }
 }
@@ -183,6 +184,7 @@ fn read_ahead<T: Lent>(mut input: impl Read, rooms: &std::sync::mpsc::Receiver<T
             return;
         }
         if let Some(end) = end {
+            // Likewise.
             let _ = filled.blocking_send(end);
             return;
         }
