@@ -28,7 +28,7 @@ pub const PART: &str = "snapshots";
 /// # Errors
 /// The binary cannot be built or fails; a backup fails.
 pub fn measure(size: Size) -> Result<Vec<Row>> {
-    let (snapshots_n, pages_n) = size.choose((1000, 1_050_000), (200, 50_000));
+    let (snapshots_n, pages_n) = size.choose((1000, 1_080_000), (200, 50_000));
     let dedump = program::build()?;
     let folder = tempfile::tempdir()?;
     let repository = folder.path().join("repository");
