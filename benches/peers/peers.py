@@ -417,7 +417,12 @@ class Bench:
                 if digest.hexdigest() != series.digests[0]:
                     raise Failed(f'{tool.name} does not give day 1 back from the bucket as it was')
                 for step, commands in tool.steps().items():
-                    count(step, tool, lambda: tool.all(commands))
+                    try:
+                        count(step, tool, lambda: tool.all(commands))
+                    except Failed as why:
+                        # restic does not find all of its packs in what this server lists.
+                        say(f'  {why}')
+                        counted[step, tool.name] = 'fails here'
         finally:
             server.stop()
         names = [tool.name for tool in tools]

@@ -440,7 +440,6 @@ mod tests {
     use crate::state::repository::{CreateOptions, Credential, Repository};
 
     const BLOB_BYTES: usize = 100_000;
-    const BLOBS_N: u8 = 4;
 
     fn plain(number: u8) -> Vec<u8> {
         let mut plain = vec![0; BLOB_BYTES];
@@ -448,26 +447,25 @@ mod tests {
         plain
     }
 
-    /// The jobs of a blob that is stored whole and of deltas in its pack, each against the one before.
+    /// What each blob is made against: the last one against two.
+    const BASES: [&[u8]; 4] = [&[], &[0], &[1], &[2, 0]];
+
+    /// The jobs of a blob that is stored whole and of deltas in its pack.
     fn chain(sealer: Sealer<'_>) -> Vec<SealedJob> {
         let mut writer = PackWriter::create(PackKind::Data, sealer, [7; 32], Vec::new());
         let (id, plain_bytes) = (|number: u8| ChunkId([number; 32]), BLOB_BYTES as u32);
-        for number in 0..BLOBS_N {
+        for (number, bases) in (0..).zip(BASES) {
             let chunks = vec![ChunkEntry { id: id(number), plain_bytes }];
-            let blob = match number.checked_sub(1) {
-                None => {
-                    EncodedBlob { encoding: Encoding::Stored, encoded: plain(number), plain_bytes, chunks, delta: None }
-                }
-                Some(before) => {
-                    let prefix = plain(before);
-                    let mut compressor = DeltaCompressor::new(Effort::Quick).expect("set up");
-                    let encoded = compressor.compress(&plain(number), &prefix).expect("compresses");
-                    let bases = vec![BaseEntry { id: id(before), start: 0, plain_bytes }];
-                    let delta = Delta { depth: number, generation: u32::from(number), bases, likes: vec![0] };
-                    EncodedBlob { encoding: Encoding::ZstdPrefix, encoded, plain_bytes, chunks, delta: Some(delta) }
-                }
-            };
-            writer.push(blob);
+            let (mut encoding, mut encoded, mut delta) = (Encoding::Stored, plain(number), None);
+            if !bases.is_empty() {
+                let prefix = bases.iter().flat_map(|base| plain(*base)).collect::<Vec<u8>>();
+                let mut compressor = DeltaCompressor::new(Effort::Quick).expect("set up");
+                encoded = compressor.compress(&plain(number), &prefix).expect("compresses");
+                let bases = bases.iter().map(|base| BaseEntry { id: id(*base), start: 0, plain_bytes }).collect();
+                encoding = Encoding::ZstdPrefix;
+                delta = Some(Delta { depth: number, generation: u32::from(number), bases, likes: vec![0] });
+            }
+            writer.push(EncodedBlob { encoding, encoded, plain_bytes, chunks, delta });
         }
         let (contents, bytes) = writer.finish();
         let bytes = Bytes::from(bytes);
@@ -475,8 +473,11 @@ mod tests {
         for (blob, entry) in (0..).zip(&contents.blobs) {
             let (pack, place, sealed_bytes) = (PackNumber(0), entry.into(), entry.sealed_bytes);
             let location = Location { pack, blob, offset, sealed_bytes, place, start: 0, plain_bytes };
-            let before = jobs.last().map(|job| job.job.found.blob_key());
-            let prefix = before.map(|blob| Part { blob, start: 0, plain_bytes }).into_iter().collect();
+            let part = |base: &u8| {
+                let blob = jobs[usize::from(*base)].job.found.blob_key();
+                Part { blob, start: 0, plain_bytes }
+            };
+            let prefix = BASES[blob as usize].iter().map(part).collect();
             let found = Found { info: contents.info, location, trailer_start: 0 };
             let range = location.range();
             let sealed = bytes.slice(range.start as usize..range.end as usize);
@@ -495,7 +496,7 @@ mod tests {
         let work = move || {
             let sealer = inner.sealer();
             let keys: Vec<BlobKey> = chain(sealer).iter().map(|job| job.job.found.blob_key()).collect();
-            let wanted = HashSet::from([keys[3]]);
+            let wanted = HashSet::from([keys[1], keys[3]]);
             let held = |blobs: &Blobs| -> Vec<usize> { (0..4).filter(|number| blobs.has(&keys[*number])).collect() };
             // Their order does not matter.
             let jobs = || chain(sealer).into_iter().rev().collect();
@@ -507,7 +508,7 @@ mod tests {
                 assert!(blobs.get(key).is_some_and(|blob| *blob == plain(number)), "{number}");
             }
 
-            for (bytes, left) in [(0, &[3][..]), (2 * BLOB_BYTES, &[0, 3]), (10 * BLOB_BYTES, &[0, 1, 2, 3])] {
+            for (bytes, left) in [(0, &[1, 3][..]), (3 * BLOB_BYTES, &[0, 1, 3]), (4 * BLOB_BYTES, &[0, 1, 2, 3])] {
                 let mut blobs = Blobs::default();
                 decode_jobs(sealer, jobs(), &mut blobs, Some(Budget { wanted: &wanted, bytes })).expect("decodes");
                 assert_eq!(held(&blobs), left, "with room for {bytes}");
@@ -518,7 +519,7 @@ mod tests {
             let (mut blobs, mut rest) = (Blobs::default(), chain(sealer));
             decode_jobs(sealer, vec![rest.remove(0)], &mut blobs, None).expect("decodes");
             decode_jobs(sealer, rest, &mut blobs, Some(Budget { wanted: &wanted, bytes: 0 })).expect("decodes");
-            assert_eq!(held(&blobs), [0, 3]);
+            assert_eq!(held(&blobs), [0, 1, 3]);
         };
         repository.cpu.run(work).await;
     }
