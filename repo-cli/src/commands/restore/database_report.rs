@@ -90,8 +90,8 @@ pub(super) fn to_text(plan: &PostgresPlan, restored: &PostgresRestored, took: Du
         ),
     ];
     if restored.tables_n > 0 {
-        let (tables, rows_n) = (human::counted(restored.tables_n, "table"), human::count(restored.rows_n));
-        rows.push(("counted", format!("{tables} with {rows_n} rows, as many as were dumped")));
+        let (tables, rows_n) = (human::counted(restored.tables_n, "table"), human::counted(restored.rows_n, "row"));
+        rows.push(("counted", format!("{tables} with {rows_n}, as many as were dumped")));
     }
     if !restored.roles.is_empty() {
         rows.push(("roles", format!("created {}", restored.roles.join(", "))));

@@ -210,13 +210,13 @@ fn to_json(plan: &MysqlPlan, restored: &MysqlRestored) -> serde_json::Value {
 fn to_text(plan: &MysqlPlan, restored: &MysqlRestored, took: Duration) -> String {
     let streams = human::counted(restored.streams.len() as u64, "stream");
     let (bytes, rate) = (human::bytes(restored.bytes), human::rate(restored.bytes, took));
-    let (tables, rows_n) = (human::counted(restored.tables_n, "table"), human::count(restored.rows_n));
+    let (tables, rows_n) = (human::counted(restored.tables_n, "table"), human::counted(restored.rows_n, "row"));
     let mut rows = vec![
         ("database", format!("{} on {}", restored.database, plan.host)),
         ("as of", plan.time.clone().unwrap_or_else(|| "an unknown time".to_owned())),
         ("from", format!("snapshot {} of {}", plan.snapshot.short(), plan.dumped)),
         ("read", format!("{streams}, {bytes}, in {}, {rate}", human::duration(took))),
-        ("counted", format!("{tables} with {rows_n} rows, as many as were dumped")),
+        ("counted", format!("{tables} with {rows_n}, as many as were dumped")),
     ];
     if !restored.users.is_empty() {
         rows.push(("users", format!("made {}", restored.users.join(", "))));

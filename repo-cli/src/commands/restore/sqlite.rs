@@ -123,12 +123,12 @@ fn to_json(snapshot: &Snapshot, restored: &SqliteRestored) -> serde_json::Value 
 
 fn to_text(snapshot: &Snapshot, restored: &SqliteRestored, took: Duration) -> String {
     let path = |path: &Path| human::safe(&path.display().to_string());
-    let (tables, rows_n) = (human::counted(restored.tables_n, "table"), human::count(restored.rows_n));
+    let (tables, rows_n) = (human::counted(restored.tables_n, "table"), human::counted(restored.rows_n, "row"));
     let mut rows = vec![
         ("database", path(&restored.path)),
         ("from", format!("snapshot {} of {}", snapshot.id.short(), snapshot.record.source)),
         ("written", format!("{} in {}", human::bytes(restored.bytes), human::duration(took))),
-        ("counted", format!("{tables} with {rows_n} rows, as many as were dumped")),
+        ("counted", format!("{tables} with {rows_n}, as many as were dumped")),
     ];
     if let Some(kept) = &restored.kept {
         rows.push(("before it", format!("is {} now", path(kept))));

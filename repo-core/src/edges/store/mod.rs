@@ -5,6 +5,8 @@
 
 mod cloud;
 mod courtesy;
+#[cfg(target_os = "linux")]
+mod direct;
 mod failure;
 mod links;
 mod location;
@@ -44,7 +46,7 @@ use std::time::Duration;
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
     location: String,
-    /// The directory that it is, if it is one.
+    /// The directory that it is, if it is one: an absolute path.
     directory: Option<PathBuf>,
     is_near: bool,
     requests: Arc<Counters>,
@@ -144,8 +146,10 @@ impl Store {
             }
             _ => return Err(not_a_repository()),
         }
-        let inner = LocalFileSystem::new_with_prefix(path.as_ref()).map_err(|_| not_a_repository())?.with_fsync(true);
-        let directory = Some(path.as_ref().to_owned());
+        // Whole, as the library has it, too: whoever embeds this may change its working directory.
+        let directory = path.as_ref().canonicalize().map_err(|_| not_a_repository())?;
+        let inner = LocalFileSystem::new_with_prefix(&directory).map_err(|_| not_a_repository())?.with_fsync(true);
+        let directory = Some(directory);
         Ok(Store { directory, is_near: true, ..Store::from_object_store(Arc::new(inner), location) })
     }
 

@@ -99,6 +99,12 @@ impl Store {
 
     async fn try_to_put(&self, name: &str, bytes: &Bytes, mode: PutMode) -> object_store::Result<()> {
         self.requests.write(bytes.len());
+        #[cfg(target_os = "linux")]
+        if mode == PutMode::Create
+            && let Some(done) = self.put_direct(name, bytes).await
+        {
+            return done;
+        }
         let mut options = PutOptions { mode, ..PutOptions::default() };
         if let Some(class) = self.treatment.options.class_of(name) {
             options.attributes.insert(Attribute::StorageClass, class.clone().into());
