@@ -16,14 +16,14 @@ use super::index::{BlobKey, ChunkNumber, Found};
 use super::parent::{Like, ParentChunk};
 use crate::crafts::crypto::keys::Keys;
 use crate::edges::cpu;
-use crate::format::contents::{BaseEntry, NO_LIKE};
+use crate::format::contents::{BaseEntry, ChunkEntry, NO_LIKE};
 use crate::format::pack::Delta;
 use crate::format::record::Sealer;
 use crate::words::error::Error;
 use crate::words::id::ChunkId;
 use crate::words::limits::{
-    BLOB_BASES_MAX, DELTA_BASES_CACHED_BYTES_MAX, DELTA_CHAIN_BYTES_TARGET, DELTA_CONTEXT_BYTES, DELTA_DEPTH_MAX,
-    DELTA_GENERATION_MAX, DELTA_PREFIX_BYTES_MAX, DELTA_PREFIX_BYTES_TARGET, DELTA_READ_BYTES_TARGET,
+    BLOB_BASES_MAX, DELTA_BASES_CACHED_BYTES_MAX, DELTA_CHAIN_BYTES_TARGET, DELTA_DEPTH_MAX, DELTA_GENERATION_MAX,
+    DELTA_PREFIX_BYTES_MAX, DELTA_PREFIX_BYTES_TARGET, DELTA_READ_BYTES_TARGET, DELTA_SHIFT_BYTES_MIN,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -37,27 +37,27 @@ pub struct Choice {
     found: Vec<Found>,
 }
 
-/// What of a chunk in the parent's stream is wanted in the prefix.
+/// Why a chunk in the parent's stream is wanted in the prefix.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Want {
-    /// All of it, since it is some chunk's older self.
+    /// It is some chunk's older self.
     Like,
-    /// All of it, since what is before it and what is behind it is wanted.
-    Between,
-    /// Its end: what is behind it is wanted.
-    End,
-    /// Its beginning: what is before it is wanted.
-    Beginning,
+    /// It lies beside one.
+    Beside,
 }
 
 /// A place in a parent's stream: the stream's number in this run, and the position.
 type Place = (usize, usize);
 
-/// Chooses bases for a run of new chunks by their older selves; `None` if there are none.
+/// Chooses bases for a run of new chunks, each with its older self; `None` if there are none.
 ///
 /// # Errors
 /// [`Error::Damaged`], [`Error::Missing`], [`Error::Store`]: an ancestor can't be found.
-pub async fn choose(fetcher: &Fetcher, likes: &[Option<Like>]) -> Result<Option<Choice>, PackFailure> {
+pub async fn choose(
+    fetcher: &Fetcher,
+    chunks: &[ChunkEntry],
+    likes: &[Option<Like>],
+) -> Result<Option<Choice>, PackFailure> {
     let parents = parents(likes);
     let place_of = |like: &Like| {
         let parent = parents.iter().position(|parent| Arc::ptr_eq(parent, &like.chunks)).expect("all were collected");
@@ -73,8 +73,17 @@ pub async fn choose(fetcher: &Fetcher, likes: &[Option<Like>]) -> Result<Option<
         return Ok(None);
     };
     let (mut bases, mut found, mut base_of) = (Vec::<BaseEntry>::new(), Vec::new(), HashMap::new());
-    let bytes_at = |place| fetcher.with_index(|index| index.chunk(number_at(place)).plain_bytes);
-    for (place, want) in wants(&places, &parents, bytes_at) {
+    let bytes_at = |(parent, position): Place| {
+        let chunk = parents[parent].get(position)?;
+        Some(fetcher.with_index(|index| index.chunk(chunk.number).plain_bytes))
+    };
+    let was_moved = |(chunk, place): (&ChunkEntry, &Option<Place>)| {
+        place.filter(|place| {
+            bytes_at(*place).is_some_and(|bytes| bytes.abs_diff(chunk.plain_bytes) > DELTA_SHIFT_BYTES_MIN)
+        })
+    };
+    let moved: Vec<Place> = chunks.iter().zip(&places).filter_map(was_moved).collect();
+    for (place, want) in wants(&places, &moved, bytes_at) {
         let (id, base) = match ancestor(fetcher, number_at(place), generation).await {
             Ok(Some(found)) => found,
             Ok(None) => continue,
@@ -82,13 +91,11 @@ pub async fn choose(fetcher: &Fetcher, likes: &[Option<Like>]) -> Result<Option<
             Err(failure) if want != Want::Like && failure.error.is_damage() => continue,
             Err(failure) => return Err(failure),
         };
+        // Two places may have one ancestor: it serves once.
         let number = bases.iter().position(|entry| entry.id == id).unwrap_or(bases.len());
         if number == bases.len() {
-            bases.push(part(id, want, base.location.plain_bytes));
+            bases.push(BaseEntry { id, start: 0, plain_bytes: base.location.plain_bytes });
             found.push(base);
-        } else {
-            // Two places with one ancestor: it serves once, whole.
-            bases[number] = part(id, Want::Between, base.location.plain_bytes);
         }
         if want == Want::Like {
             base_of.insert(place, number as u16);
@@ -115,51 +122,27 @@ fn parents(likes: &[Option<Like>]) -> Vec<Arc<[ParentChunk]>> {
     parents
 }
 
-/// Returns what is wanted in the prefix, in the order of the parent's stream: every older self, and of the chunks beside
-/// them what is near, as long as there is room for it.
-fn wants(
-    places: &[Option<Place>],
-    parents: &[Arc<[ParentChunk]>],
-    bytes_at: impl Fn(Place) -> u32,
-) -> BTreeMap<Place, Want> {
-    let mut wants = BTreeMap::new();
-    let mut bytes = 0;
-    for place in places.iter().flatten() {
-        let more = bytes_at(*place) as usize;
+/// Returns what is wanted in the prefix, in the order of the parent's stream, as long as there is room for it: every older self,
+/// and what lies beside those whose chunks were cut elsewhere this time. `bytes_at` knows how long the chunk at a place is, if
+/// there is one.
+fn wants(places: &[Option<Place>], moved: &[Place], bytes_at: impl Fn(Place) -> Option<u32>) -> BTreeMap<Place, Want> {
+    let beside = |&(parent, position): &Place| {
+        let positions = [position.checked_sub(1), Some(position + 1)].into_iter().flatten();
+        positions.map(move |position| (parent, position))
+    };
+    let likes = places.iter().flatten().map(|place| (*place, Want::Like));
+    let beside = moved.iter().flat_map(beside).map(|place| (place, Want::Beside));
+    let (mut wants, mut bytes) = (BTreeMap::new(), 0);
+    for (place, want) in likes.chain(beside) {
+        // The stream has ended there.
+        let Some(more) = bytes_at(place).map(|bytes| bytes as usize) else { continue };
         let is_room = wants.is_empty() || bytes + more <= DELTA_PREFIX_BYTES_TARGET;
-        if wants.len() < BLOB_BASES_MAX && is_room && !wants.contains_key(place) {
+        if wants.len() < BLOB_BASES_MAX && is_room && !wants.contains_key(&place) {
             bytes += more;
-            wants.insert(*place, Want::Like);
-        }
-    }
-    for (parent, position) in places.iter().flatten().copied() {
-        let before = position.checked_sub(1).map(|before| ((parent, before), Want::End));
-        let after = (position + 1 < parents[parent].len()).then_some(((parent, position + 1), Want::Beginning));
-        for (place, want) in before.into_iter().chain(after) {
-            let want = match wants.get(&place) {
-                None => want,
-                Some(there) if *there == want || matches!(there, Want::Like | Want::Between) => continue,
-                Some(_) => Want::Between,
-            };
-            let more = (bytes_at(place) as usize).min(DELTA_CONTEXT_BYTES as usize);
-            if wants.len() < BLOB_BASES_MAX && bytes + more <= DELTA_PREFIX_BYTES_TARGET {
-                bytes += more;
-                wants.insert(place, want);
-            }
+            wants.insert(place, want);
         }
     }
     wants
-}
-
-/// Returns the part of an ancestor that stands for what is wanted of its descendant.
-fn part(id: ChunkId, want: Want, all: u32) -> BaseEntry {
-    let near = all.min(DELTA_CONTEXT_BYTES);
-    let (start, plain_bytes) = match want {
-        Want::Like | Want::Between => (0, all),
-        Want::End => (all - near, near),
-        Want::Beginning => (0, near),
-    };
-    BaseEntry { id, start, plain_bytes }
 }
 
 /// Returns the generation against which this one is compressed: the generation without the lowest digit that is not zero,
@@ -414,4 +397,30 @@ fn verify(keys: &Keys, bases: HashMap<ChunkId, Found>, blobs: &Blobs) -> Result<
         Err(PackFailure { pack: found.info.id, error })
     });
     verified.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wanted of a parent's stream of ten chunks of so many bytes, by position.
+    fn wanted(places: &[Option<usize>], moved: &[usize], chunk_bytes: usize) -> Vec<(usize, bool)> {
+        let places: Vec<Option<Place>> = places.iter().map(|place| place.map(|position| (0, position))).collect();
+        let moved: Vec<Place> = moved.iter().map(|position| (0, *position)).collect();
+        let wants = wants(&places, &moved, |(_, position)| (position < 10).then_some(chunk_bytes as u32));
+        wants.into_iter().map(|((_, position), want)| (position, want == Want::Like)).collect()
+    }
+
+    #[test]
+    fn what_lies_beside_is_wanted_where_cuts_have_moved_and_only_if_there_is_room() {
+        assert_eq!(wanted(&[Some(3), None, Some(6)], &[], 1000), [(3, true), (6, true)]);
+        assert_eq!(wanted(&[Some(3), None, Some(6)], &[6], 1000), [(3, true), (5, false), (6, true), (7, false)]);
+        // A neighbour that is an older self stays that, and the stream has ends.
+        assert_eq!(wanted(&[Some(0), Some(1)], &[0, 1], 1000), [(0, true), (1, true), (2, false)]);
+        assert_eq!(wanted(&[Some(9)], &[9], 1000), [(8, false), (9, true)]);
+        // Older selves come first, in their order, and the first whatever its length.
+        let half = DELTA_PREFIX_BYTES_TARGET / 2;
+        assert_eq!(wanted(&[Some(2), Some(6)], &[2, 6], half), [(2, true), (6, true)]);
+        assert_eq!(wanted(&[Some(2), Some(6)], &[2], half + 1), [(2, true)]);
+    }
 }

@@ -21,7 +21,7 @@ pub const DELTA_DEPTH_MAX: u8 = 8;
 /// Generation of a blob, at most: a chunk that would be beyond it is stored whole again.
 pub const DELTA_GENERATION_MAX: u32 = 65_535;
 /// Plaintext of one delta, at most, in bytes; a single larger chunk makes a delta alone.
-pub const DELTA_PLAIN_BYTES_TARGET: usize = 768 * KIB;
+pub const DELTA_PLAIN_BYTES_TARGET: usize = 512 * KIB;
 /// New chunks in a row whose older selves are guessed by their place alone, at most.
 pub const DELTA_GUESSES_MAX: usize = 64;
 /// Plaintext of blobs that a backup keeps for the bases of later deltas, at most.
@@ -30,8 +30,9 @@ pub const DELTA_BASES_CACHED_BYTES_MAX: usize = 8 * MIB;
 pub const DELTA_GAIN_SHARE_MIN: usize = 1024;
 /// What is compressed alone to guess whether a delta is worth it, in bytes.
 pub const DELTA_SAMPLE_BYTES: usize = 16 * KIB;
-/// What serves of each of the two chunks beside an older self, at most, in bytes.
-pub const DELTA_CONTEXT_BYTES: u32 = 64 * KIB as u32;
+/// A chunk that is so much longer or shorter than its older self, in bytes, was probably cut elsewhere: what lay beside that is
+/// wanted for it, too.
+pub const DELTA_SHIFT_BYTES_MIN: u32 = KIB as u32;
 /// Prefix of one delta, at most, in bytes, unless the older self of a single larger chunk makes it longer.
 pub const DELTA_PREFIX_BYTES_TARGET: usize = 2 * MIB;
 /// Prefix of one delta that a reader accepts, at most, in bytes.

@@ -299,7 +299,7 @@ async fn bases_stage(
         }
         let mut choices = Vec::with_capacity(batch.len());
         for run in &batch {
-            let choice = match bases::choose(fetcher, &run.likes).await {
+            let choice = match bases::choose(fetcher, &run.chunks, &run.likes).await {
                 Ok(choice) => choice,
                 Err(failure) => {
                     reader.note(&failure).await;
