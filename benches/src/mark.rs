@@ -23,7 +23,7 @@ const SECS_MAX: f64 = 60.0;
 /// What its process may take.
 const BYTES_MAX: u64 = 1 << 30;
 /// Bytes of a page of the simulated database, about a chunk.
-pub const PAGE_BYTES: usize = 640;
+const PAGE_BYTES: usize = 640;
 
 /// The word for its parts.
 pub const PART: &str = "mark";
@@ -106,10 +106,13 @@ async fn plan(folder: &Path) -> Result<String> {
 }
 
 /// Dumps the database as it is on a day.
-struct DayEngine {
-    day: u64,
-    pages_n: u64,
-    turns: Arc<Semaphore>,
+pub struct DayEngine {
+    /// The day, from 0.
+    pub day: u64,
+    /// Pages of the database.
+    pub pages_n: u64,
+    /// Whoever has one may dump.
+    pub turns: Arc<Semaphore>,
 }
 
 #[async_trait]
@@ -138,7 +141,7 @@ pub fn short_chunks() -> ChunkerParams {
 }
 
 /// Writes letters that depend on the seed alone, and that compress to a quarter.
-pub fn write_page(seed: u64, page: &mut [u8; PAGE_BYTES]) {
+fn write_page(seed: u64, page: &mut [u8; PAGE_BYTES]) {
     let mut state = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     for letters in page.chunks_mut(32) {
         // Marsaglia, "Xorshift RNGs" (2003).

@@ -1,7 +1,7 @@
 //! How long the command line takes to list a thousand snapshots beside a million chunks, as its user sees it: a process,
 //! started and ended.
 
-use crate::mark::{self, PAGE_BYTES, write_page};
+use crate::mark::{self, DayEngine};
 use crate::parts;
 use crate::table::{Row, mib, ms};
 use crate::timing::{children_peak_bytes, median, secs};
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// How long the list of a thousand snapshots may take.
 const SECS_MAX: f64 = 0.1;
@@ -136,28 +138,8 @@ async fn fill_index(folder: &Path, pages_n: u64) -> Result<u64> {
     let mut options = BackupOptions::new("large", "db1.example.org");
     options.compression = Compression::Level(1);
     options.delta = DeltaMode::Off;
-    Ok(backup(&repository, &PagesEngine(pages_n), &options, &()).await?.snapshot.record.totals.chunks_new_n)
-}
-
-/// So many pages of text that never repeats.
-struct PagesEngine(u64);
-
-#[async_trait]
-impl Engine for PagesEngine {
-    fn kind(&self) -> &str {
-        "simulated"
-    }
-
-    async fn dump(&self, sink: &Sink) -> dedump_core::Result<Verdict> {
-        let mut stream = sink.stream("large").await?;
-        let mut page = [0; PAGE_BYTES];
-        for number in 0..self.0 {
-            write_page(number, &mut page);
-            stream.write(&page).await?;
-        }
-        stream.finish(BTreeMap::new()).await?;
-        Ok(Verdict::default())
-    }
+    let engine = DayEngine { day: 0, pages_n, turns: Arc::new(Semaphore::new(1)) };
+    Ok(backup(&repository, &engine, &options, &()).await?.snapshot.record.totals.chunks_new_n)
 }
 
 /// A small dump with the facts that the command engine notes of `pg_dump`.

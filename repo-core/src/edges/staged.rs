@@ -1,8 +1,8 @@
 //! What writers that were killed leave behind in a directory.
 //!
-//! `object_store` writes a file that is named like the object, with `#` and a number behind it, and puts it into place when it
-//! is synced. Whoever is killed on the way leaves it there. No listing shows it, and it takes room; where it was in place
-//! already, under two names, it keeps the object's room after the object is gone.
+//! `object_store`, and `store/direct.rs` like it, write a file that is named like the object, with `#` and a number behind it,
+//! and put it into place when it is synced. Whoever is killed on the way leaves it there. No listing shows it, and it takes
+//! room; where it was in place already, under two names, it keeps the object's room after the object is gone.
 
 use std::fs;
 use std::io;
