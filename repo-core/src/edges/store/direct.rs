@@ -23,22 +23,13 @@ const WRITE_BYTES: usize = 1 << 20;
 const ALIGNMENT: usize = 4096;
 
 impl Store {
-    /// Creates a large object of a directory, unless there is one of that name; `None` if it is for `object_store` to do.
-    pub(super) async fn put_direct(&self, name: &str, bytes: &Bytes) -> Option<object_store::Result<()>> {
+    /// Creates a large object of a directory, unless there is one of that name, as [`create`]; `None` if it can't be done here.
+    pub(super) async fn put_direct(&self, name: &str, bytes: &Bytes) -> Option<io::Result<()>> {
         let directory = self.directory.as_ref().filter(|_| bytes.len() >= DIRECT_BYTES_MIN)?;
         let (path, bytes) = (directory.join(name), bytes.clone());
         let work = tokio::task::spawn_blocking(move || create(&path, &bytes));
-        let error = match work.await.map_err(io::Error::other).and_then(|created| created) {
-            Ok(()) => return Some(Ok(())),
-            Err(error) => error,
-        };
-        Some(Err(match error.kind() {
-            ErrorKind::Unsupported => return None,
-            ErrorKind::AlreadyExists => {
-                object_store::Error::AlreadyExists { path: name.to_owned(), source: Box::new(error) }
-            }
-            _ => object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(error) },
-        }))
+        let created = work.await.map_err(io::Error::other).and_then(|created| created);
+        Some(created).filter(|created| !created.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported))
     }
 }
 
@@ -46,7 +37,7 @@ impl Store {
 ///
 /// # Errors
 /// [`ErrorKind::AlreadyExists`]: there is one of that name. [`ErrorKind::Unsupported`]: the file system has no such writes, or
-/// not yet the folder. Others of the system. With any of them the file is not there by our doing.
+/// not yet the folder. Others of the system: then the file is not there, or only its folder could not be synced.
 fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (file, staged) = stage(path).map_err(lack)?;
     let linked = write(file, bytes).map_err(lack).and_then(|()| fs::hard_link(&staged, path));

@@ -14,6 +14,8 @@ use super::{Store, path};
 use crate::words::error::{Error, Result};
 use bytes::Bytes;
 use object_store::{Attribute, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+#[cfg(target_os = "linux")]
+use std::io::ErrorKind;
 
 /// How a create-if-absent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,9 +103,14 @@ impl Store {
         self.requests.write(bytes.len());
         #[cfg(target_os = "linux")]
         if mode == PutMode::Create
-            && let Some(done) = self.put_direct(name, bytes).await
+            && let Some(created) = self.put_direct(name, bytes).await
         {
-            return done;
+            return created.map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => {
+                    object_store::Error::AlreadyExists { path: name.to_owned(), source: Box::new(error) }
+                }
+                _ => object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(error) },
+            });
         }
         let mut options = PutOptions { mode, ..PutOptions::default() };
         if let Some(class) = self.treatment.options.class_of(name) {
