@@ -86,14 +86,15 @@ fn blocks_in_another_order_find_their_older_selves() {
 #[test]
 fn where_a_cut_is_gone_both_chunks_that_it_parted_serve() {
     run(async {
-        let mut noise = vec![0; 16 << 20];
+        let mut noise = vec![0; 64 << 20];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
-        // Nothing of it compresses, and a third of the gaps take a cut away.
+        // Nothing of it compresses, and of 128 gaps a third take a cut away: where only one of the two chunks serves, about 30 KiB
+        // are left each time.
         let second: Vec<u8> = noise.chunks(512 << 10).flat_map(|piece| piece[..488 << 10].to_vec()).collect();
         let days = [dumps::one("t", noise), dumps::one("t", second)];
         let [with] = last_totals([DeltaMode::Always], &days).await;
         assert_has_deltas(&with);
-        assert!(with.bytes_stored_delta + with.bytes_stored_whole < 64 << 10, "{with:?}");
+        assert!(with.bytes_stored_delta + with.bytes_stored_whole < 1 << 20, "{with:?}");
     });
 }
 
